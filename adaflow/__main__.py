@@ -1,0 +1,5 @@
+"""`python -m adaflow`."""
+
+from adaflow.cli import main
+
+main()

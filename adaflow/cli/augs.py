@@ -1,0 +1,70 @@
+"""`adaflow augs`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adaflow.cli import app
+from adaflow.cli.options import Block, Json, PluginFiles, load_plugins
+
+augs_app = typer.Typer(help="Augmentations: what there is and what it looks like.", no_args_is_help=True)
+app.add_typer(augs_app, name="augs")
+
+
+@augs_app.command("list")
+def list_augs(plugin: PluginFiles = None, block: Block = None, as_json: Json = False) -> None:
+    """Every transform with its kind, settings and plugin, and the short names for lists of them."""
+    from adaflow.core.augment.describe import describe_transforms
+
+    manager = load_plugins(plugin, block, strict=False)
+    rows = describe_transforms(manager.augmentations)
+    aliases = {alias.name: alias.value for alias in manager.augmentations.aliases.values()}
+    if as_json:
+        typer.echo(json.dumps({"transforms": rows, "aliases": aliases}, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("name", "kind", "settings", "plugin", "what it does")
+    for row in rows:
+        table.add_row(*(Text(row[key]) for key in ("name", "kind", "settings", "plugin", "summary")))
+    console = Console()
+    console.print(table)
+    names = Table("short name", "stands for")
+    for name, value in aliases.items():
+        names.add_row(name, value)
+    console.print(names)
+    if hint := manager.failures_hint():
+        typer.echo(hint, err=True)
+
+
+@augs_app.command()
+def preview(
+    data: Annotated[str, typer.Option(help="Images to augment: folder, zip or demo:lesions.")] = "demo:lesions",
+    augs: Annotated[str, typer.Option("--augs", "--augpipe", help="Transforms, as for train.")] = "bgc",
+    p: Annotated[str, typer.Option(help="One row for each probability.")] = "0.1,0.5,0.8",
+    columns: Annotated[int, typer.Option(help="Images in a row.", min=1, max=64)] = 12,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    out: Annotated[Path, typer.Option(help="The picture.")] = Path("preview.png"),
+    plugin: PluginFiles = None,
+    block: Block = None,
+) -> None:
+    """Draw a sheet of augmented images: the first row as they are, then one row for each p."""
+    from adaflow.core.augment import build_pipeline
+    from adaflow.core.augment.preview import parse_probabilities, preview_sheet
+    from adaflow.core.data.source import open_source
+    from adaflow.core.grid import save_png
+
+    manager = load_plugins(plugin, block)
+    probabilities = parse_probabilities(p)
+    with manager.explain_unknown():
+        pipeline = build_pipeline(augs, manager.augmentations)
+        with open_source(data, manager.datasets) as source:
+            sheet = preview_sheet(pipeline, source, probabilities, columns, seed)
+    save_png(out, sheet)
+    typer.echo(f"{out}: row 1 as it is, then p = {', '.join(f'{value:g}' for value in probabilities)}")

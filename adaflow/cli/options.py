@@ -1,0 +1,84 @@
+"""Options that several commands share, and small helpers to show things."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from adaflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from adaflow.plugin_manager import PluginManager
+
+PluginFiles = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", metavar="FILE.py", help="Load a plugin from a file (or module); may be given again."),
+]
+Block = Annotated[
+    list[str] | None, typer.Option("--block", metavar="NAME", help="Leave a plugin out; may be given again.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def load_plugins(files: list[str] | None, block: list[str] | None, strict: bool = True) -> PluginManager:
+    """All plugins; with `strict`, a failed one among `files` is an error."""
+    from adaflow.plugin_manager import PluginManager
+
+    manager = PluginManager(files or (), block or ())
+    if strict:
+        manager.require_named()
+    return manager
+
+
+def parse_range(text: str) -> list[int]:
+    """`0-35`, `1,4,7` or a mix of both.
+
+    Raises:
+        UsageError: anything else.
+    """
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if not match:
+            raise UsageError(f"{text!r} is no list of seeds", "Write 0-35 or 1,4,7.")
+        first, last = int(match.group(1)), int(match.group(2) or match.group(1))
+        if last < first:
+            raise UsageError(f"the range {part.strip()!r} runs backwards")
+        numbers += range(first, last + 1)
+    return numbers
+
+
+def progress_bar(label: str) -> Callable[[int, int], None]:
+    """A callback (done, total) that shows a bar on a terminal and nothing elsewhere."""
+    import sys
+
+    from rich.progress import Progress
+
+    if not sys.stderr.isatty():
+        return lambda done, total: None
+    from rich.console import Console
+
+    bar = Progress(console=Console(stderr=True), transient=True)
+    task = bar.add_task(label, total=None)
+    bar.start()
+
+    def update(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        if done >= total:
+            bar.stop()
+
+    return update
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder for results."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot create the folder {path}: {error.strerror}") from error
+    return path

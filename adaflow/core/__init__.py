@@ -1,0 +1,1 @@
+"""The core: networks, losses, augmentation, training, state, data. It imports no plugin."""

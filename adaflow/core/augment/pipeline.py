@@ -1,0 +1,249 @@
+"""The augmentation pipeline: gates, composition and order of the transforms (arXiv 2006.06676, App. B).
+
+Every transform fires for every image by itself, with probability p × weight. Geometry is composed into one map and one
+resampling, colour into one map, filter bands into one filter; transforms of pixels come last. What happens to an image
+depends on its draws alone, not on the rest of the batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from adaflow.core.augment.bands import filter_bands, normalised_gains
+from adaflow.core.augment.colors import is_rgb, map_colors
+from adaflow.core.augment.matrices import invert
+from adaflow.core.augment.resample import copy_pixels, moves_whole_pixels, resample
+from adaflow.core.augment.transform import ColorTransform, FilterTransform, GeometryTransform, ImageTransform, Transform
+from adaflow.core.draw import Draw, Draws
+from adaflow.errors import PluginError
+
+KINDS = (GeometryTransform, ColorTransform, FilterTransform, ImageTransform)
+Kind = TypeVar("Kind", bound=Transform)
+
+
+@dataclass(frozen=True)
+class ActiveTransform:
+    """A transform that a pipeline applies.
+
+    Args:
+        name: under which it was registered; it names its random numbers, too.
+        transform: the transform.
+        weight: factor on p, at least 0.
+    """
+
+    name: str
+    transform: Transform
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Place(Generic[Kind]):
+    """One of the places in the order where a transform acts.
+
+    Args:
+        name, weight: as for `ActiveTransform`.
+        transform: the transform.
+        number: which of the transform's places this is, from 0.
+        order: where it stands among the places of its kind.
+    """
+
+    name: str
+    transform: Kind
+    weight: float
+    number: int
+    order: float
+
+    @property
+    def stream(self) -> tuple[str, int]:
+        """What names its draw."""
+        return self.name, self.number
+
+
+class AugmentPipeline:
+    """Augments batches of images.
+
+    Args:
+        transforms: what to apply. Their order is of no consequence.
+
+    Raises:
+        PluginError: one of them is of none of the four kinds.
+    """
+
+    def __init__(self, transforms: Sequence[ActiveTransform]) -> None:
+        for active in transforms:
+            if not isinstance(active.transform, KINDS):
+                raise PluginError(
+                    f"augmentation {active.name!r} is no transform",
+                    f"Inherit from one of {', '.join(kind.__name__ for kind in KINDS)}.",
+                )
+        self.geometry_places = _in_order(
+            [(a, a.transform) for a in transforms if isinstance(a.transform, GeometryTransform)]
+        )
+        self.color_places = _in_order([(a, a.transform) for a in transforms if isinstance(a.transform, ColorTransform)])
+        self.filter_places = _in_order(
+            [(a, a.transform) for a in transforms if isinstance(a.transform, FilterTransform)]
+        )
+        self.image_places = _in_order([(a, a.transform) for a in transforms if isinstance(a.transform, ImageTransform)])
+        places: list[Place[Any]] = [
+            *self.geometry_places,
+            *self.color_places,
+            *self.filter_places,
+            *self.image_places,
+        ]
+        self.streams = [place.stream for place in places]
+        self.transforms = [ActiveTransform(p.name, p.transform, p.weight) for p in places if p.number == 0]
+
+    def __call__(self, images: Tensor, p: float | Tensor, draws: Draws) -> Tensor:
+        """Augment a batch.
+
+        Args:
+            images: [N, C, H, W], floating point, nominally in [-1, 1]. Not modified.
+            p: the probability that a transform of weight 1 acts on an image, a number or a 0-d tensor; cut to [0, 1].
+            draws: the draws of these N images.
+
+        Returns:
+            [N, C, H, W], differentiable in `images` to any order. Images for which nothing fired are the same
+            bit for bit; with p = 0 it is `images` itself.
+
+        Raises:
+            PluginError: a transform returns something of the wrong shape.
+        """
+        if not self.streams or len(images) == 0 or (not isinstance(p, Tensor) and p <= 0):
+            return images
+        channels, height, width = images.shape[1:]
+        draws.prefetch(self.streams)
+        if self.geometry_places:
+            images = self._move(images, *self.geometry(p, draws, height, width))
+        if self.color_places:
+            matrix, fired = self.color(p, draws, channels)
+            images = torch.where(fired.view(-1, 1, 1, 1), map_colors(images, matrix), images)
+        if self.filter_places:
+            gains, fired = self.band_gains(p, draws)
+            index = fired.nonzero().squeeze(1)
+            if len(index):
+                images = images.index_copy(0, index, filter_bands(images[index], gains[index]))
+        for place in self.image_places:
+            images = self._apply(place, images, p, draws)
+        return images
+
+    def geometry(self, p: float | Tensor, draws: Draws, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The map of each image.
+
+        Returns:
+            [N, 3, 3] float32, from output to input, in pixels from the centre, x right, y down; [N] bool, whether any
+            transform fired; [N] bool, whether one fired that needs resampling.
+        """
+        matrices, gates, blurs = [], [], []
+        for place in self.geometry_places:
+            draw, fired = _gate(place, p, draws)
+            matrices.append(_checked(place, place.transform.matrix(draw, height, width), (draw.n, 3, 3)))
+            gates.append(fired)
+            blurs.append(fired & (not place.transform.pixel_copy))
+        forward, any_fired = _compose(matrices, gates)
+        return invert(forward), any_fired, torch.stack(blurs).any(0)
+
+    def color(self, p: float | Tensor, draws: Draws, channels: int) -> tuple[Tensor, Tensor]:
+        """The map of the colours of each image, [N, 4, 4] float32, and whether any transform fired, [N] bool."""
+        matrices, gates = [], []
+        for place in self.color_places:
+            draw, fired = _gate(place, p, draws)
+            matrices.append(_checked(place, place.transform.matrix(draw), (draw.n, 4, 4)))
+            gates.append(fired & (is_rgb(channels) or not place.transform.needs_rgb))
+        return _compose(matrices, gates)
+
+    def band_gains(self, p: float | Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """The gains of the filter bands of each image, [N, 4] float32, and whether any transform fired, [N] bool."""
+        gains, gates = [], []
+        for place in self.filter_places:
+            draw, fired = _gate(place, p, draws)
+            gain = _checked(place, place.transform.gain(draw), (draw.n,))
+            gains.append(torch.where(fired[:, None], normalised_gains(place.transform.band, gain), 1.0))
+            gates.append(fired)
+        return torch.stack(gains).prod(0), torch.stack(gates).any(0)
+
+    def spec(self) -> str:
+        """What to write to get this pipeline: every transform with all of its settings; "none" when there are none."""
+        return ",".join(_spec(active) for active in self.transforms) or "none"
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of the transforms that have one, by name."""
+        states = {active.name: active.transform.state_dict() for active in self.transforms}
+        return {name: state for name, state in states.items() if state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave. Transforms without a state in it stay as they are."""
+        for active in self.transforms:
+            if active.name in state:
+                active.transform.load_state_dict(state[active.name])
+
+    def _move(self, images: Tensor, inverse: Tensor, fired: Tensor, blurred: Tensor) -> Tensor:
+        blurred = blurred | (fired & ~moves_whole_pixels(inverse, *images.shape[2:]))
+        for chosen, move in ((blurred, resample), (fired & ~blurred, copy_pixels)):
+            index = chosen.nonzero().squeeze(1)
+            if len(index) == len(images):
+                return move(images, inverse)
+            if len(index):
+                images = images.index_copy(0, index, move(images[index], inverse[index]))
+        return images
+
+    def _apply(self, place: Place[ImageTransform], images: Tensor, p: float | Tensor, draws: Draws) -> Tensor:
+        draw, fired = _gate(place, p, draws)
+        index = fired.nonzero().squeeze(1)
+        if len(index) == 0:
+            return images
+        chosen = images[index]
+        changed = _checked(place, place.transform.apply(chosen, draw.select(index)), chosen.shape)
+        return images.index_copy(0, index, changed.to(images.dtype))
+
+
+def _in_order(transforms: Sequence[tuple[ActiveTransform, Kind]]) -> list[Place[Kind]]:
+    """The places of transforms of one kind."""
+    places = []
+    for active, transform in transforms:
+        orders = transform.order if isinstance(transform.order, tuple) else (transform.order,)
+        places += [Place(active.name, transform, active.weight, number, order) for number, order in enumerate(orders)]
+    return sorted(places, key=lambda place: (place.order, place.name))
+
+
+def _gate(place: Place[Any], p: float | Tensor, draws: Draws) -> tuple[Draw, Tensor]:
+    """The draw of a place and the images for which its transform fires, [N] bool."""
+    draw = draws.draw(*place.stream)
+    weighted = p * place.weight
+    clipped = weighted.clamp(0.0, 1.0) if isinstance(weighted, Tensor) else min(max(weighted, 0.0), 1.0)
+    return draw, draw.fires(place.transform.gate(clipped))
+
+
+def _compose(matrices: list[Tensor], gates: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """The product of those matrices that fired, the first one acting first, and whether any did."""
+    fired = torch.stack(gates)
+    stack = torch.stack(matrices)
+    size = stack.shape[-1]
+    stack = torch.where(fired[..., None, None], stack, torch.eye(size, device=stack.device))
+    product = stack[0]
+    for matrix in stack[1:]:
+        product = matrix @ product
+    return product, fired.any(0)
+
+
+def _checked(place: Place[Any], value: Tensor, shape: Sequence[int]) -> Tensor:
+    if tuple(value.shape) != tuple(shape):
+        raise PluginError(
+            f"augmentation {place.name!r} returned {list(value.shape)} where {list(shape)} was wanted",
+            "Its base class says which shape each method returns.",
+        )
+    return value
+
+
+def _spec(active: ActiveTransform) -> str:
+    settings = [
+        f"{setting.name}={getattr(active.transform, setting.name)!r}"
+        for setting in dataclasses.fields(active.transform)
+    ]
+    weight = "" if active.weight == 1.0 else f"*{active.weight!r}"
+    return active.name + (f"({', '.join(settings)})" if settings else "") + weight

@@ -1,0 +1,55 @@
+"""A sheet that shows what an augmentation pipeline does to images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from adaflow.core.augment.pipeline import AugmentPipeline
+from adaflow.core.data.source import ImageSource, first_images
+from adaflow.core.draw import RandomDraws
+from adaflow.core.grid import join_images
+from adaflow.core.images import to_float, to_uint8
+from adaflow.errors import UsageError
+
+
+def parse_probabilities(text: str) -> list[float]:
+    """`0.1,0.5,0.8` as numbers in [0, 1].
+
+    Raises:
+        UsageError: something else.
+    """
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{text!r} is no list of probabilities", "Write for example 0.1,0.5,0.8.") from None
+    if not all(0 <= value <= 1 for value in values):
+        raise UsageError(f"a probability in {text!r} is not between 0 and 1")
+    return values
+
+
+def preview_sheet(
+    pipeline: AugmentPipeline, source: ImageSource, probabilities: Sequence[float], columns: int, seed: int
+) -> Tensor:
+    """Original images in the first row, augmented ones below.
+
+    Args:
+        pipeline: the transforms.
+        source: where images come from; the first ones are shown, as far as they have the first one's size.
+        probabilities: p of each further row.
+        columns: images in a row, fewer where the source has fewer.
+        seed: of the draws.
+
+    Returns:
+        uint8 [C, H, W].
+    """
+    readable = first_images(source, range(len(source)), columns)
+    images = torch.stack([torch.from_numpy(image) for image in readable if image.shape == readable[0].shape])
+    rows = [images]
+    counters = torch.arange(len(images))
+    for row, p in enumerate(probabilities):
+        augmented = pipeline(to_float(images), p, RandomDraws(seed, f"preview-{row}", counters))
+        rows.append(to_uint8(augmented))
+    return join_images(torch.cat(rows), len(images))

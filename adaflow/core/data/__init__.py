@@ -1,0 +1,1 @@
+"""Images and labels: reading, preparing, loading, and the order in which training sees them."""

@@ -1,0 +1,56 @@
+"""The order in which training sees a data set: a function of the seed and the count of images seen, without state."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+
+def permutation(length: int, seed: int, stream: str, epoch: int = 0) -> Tensor:
+    """A random order of 0 … length - 1 that depends on the arguments only, int64 [length]."""
+    digest = hashlib.blake2b(f"{seed}/{stream}/{epoch}".encode(), digest_size=8).digest()
+    # Positive and below 2^63, the range every release of torch accepts.
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    return torch.randperm(length, generator=generator)
+
+
+class EpochSampler:
+    """Maps the n-th image of a run to an entry of the data set; every epoch is a fresh order of all entries.
+
+    Args:
+        length: entries in the set, at least 1.
+        seed: of the run.
+        stream: tells apart samplers of one run.
+    """
+
+    def __init__(self, length: int, seed: int, stream: str = "train") -> None:
+        self.length = length
+        self.seed = seed
+        self.stream = stream
+        self._cached = (-1, torch.empty(0, dtype=torch.int64))
+
+    def indices(self, counters: int | Tensor) -> Tensor:
+        """The entries seen at the given moments.
+
+        Args:
+            counters: how many images the run had seen before each one, from 0; one number or int64 [n].
+
+        Returns:
+            int64 [n], each from 0 to length - 1; [1] for one number.
+        """
+        counters = torch.as_tensor(counters, dtype=torch.int64).reshape(-1)
+        epochs = counters // self.length
+        entries = torch.empty_like(counters)
+        for epoch in set(epochs.tolist()):
+            inside = epochs == epoch
+            entries[inside] = self._order(epoch)[counters[inside] % self.length]
+        return entries
+
+    def _order(self, epoch: int) -> Tensor:
+        cached_epoch, order = self._cached
+        if cached_epoch != epoch:
+            order = permutation(self.length, self.seed, self.stream, epoch)
+            self._cached = (epoch, order)
+        return order

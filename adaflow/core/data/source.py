@@ -1,0 +1,156 @@
+"""What a data set plugin provides: a reader that recognises a source by its name, and the source it opens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaflow.errors import DataError
+from adaflow.registry import Registry
+
+Label = int | tuple[float, ...]
+
+
+class ImageSource(ABC):
+    """Images with optional labels, in a fixed order, read one by one.
+
+    `read` is called from several threads at once and must allow it.
+
+    Attributes:
+        name: short and fit for a folder name; it becomes part of the run folder's name.
+        class_names: the name of class k at position k, or None.
+        ignored: how many files were passed over because they are no images.
+    """
+
+    name: str
+    class_names: tuple[str, ...] | None = None
+    ignored: int = 0
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many images there are."""
+
+    @abstractmethod
+    def image_name(self, index: int) -> str:
+        """The image's name as users know it, for example `benign/0001.png`."""
+
+    @abstractmethod
+    def read(self, index: int) -> NDArray[np.uint8]:
+        """Decode one image.
+
+        Returns:
+            [C, H, W], C = 1 (grey) or 3 (RGB), 0 to 255.
+
+        Raises:
+            DataError: the image is broken; the message names it.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hex digest of names, contents and labels: equal for equal data, wherever and whenever it was stored."""
+
+    def label(self, index: int) -> Label | None:
+        """The class (from 0), a vector of numbers, or None where the image has no label."""
+        return None
+
+    def close(self) -> None:  # noqa: B027 (most sources have nothing to close)
+        """Release open files. The source is not used afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class DatasetReader(Protocol):
+    """What a plugin registers under a name, as in `register("folder", FolderReader())`."""
+
+    def can_open(self, spec: str) -> bool:
+        """Whether `spec` (what the user gave as `--data`) is this reader's kind. Quick, and never raises."""
+        ...
+
+    def open(self, spec: str) -> ImageSource:
+        """Open the source.
+
+        Raises:
+            DataError: it cannot be opened or has no images.
+        """
+        ...
+
+
+def open_source(spec: str, readers: Registry[DatasetReader]) -> ImageSource:
+    """Open `spec` with the first reader, in order of their names, that says it can.
+
+    Raises:
+        DataError: no reader can open it.
+    """
+    for entry in readers:
+        if entry.value.can_open(spec):
+            return entry.value.open(spec)
+    known = ", ".join(entry.name for entry in readers) or "none"
+    if Path(spec).exists():
+        raise DataError(f"no data set reader understands {spec}", f"Readers at hand: {known}.")
+    raise DataError(f"there is no data set at {spec}", f"Give a folder or a zip of images. Readers at hand: {known}.")
+
+
+def read_or_error(source: ImageSource, index: int) -> NDArray[np.uint8] | DataError:
+    """The decoded image [C, H, W], or why there is none."""
+    try:
+        return source.read(index)
+    except DataError as error:
+        return error
+
+
+def first_images(source: ImageSource, indices: Iterable[int], count: int) -> list[NDArray[np.uint8]]:
+    """The first images that can be read, each [C, H, W], `count` of them or as many as there are.
+
+    Raises:
+        DataError: none can be read.
+    """
+    images: list[NDArray[np.uint8]] = []
+    reason = "it is empty"
+    for index in indices:
+        image = read_or_error(source, index)
+        if isinstance(image, DataError):
+            reason = image.message
+        else:
+            images.append(image)
+            if len(images) == count:
+                break
+    if not images:
+        raise DataError(f"no image of {source.name} can be read: {reason}")
+    return images
+
+
+def short_name(path: str | Path) -> str:
+    """The last part of a path without its extension, with only characters fit for a folder name."""
+    path = Path(path).resolve()
+    stem = path.name if path.is_dir() else path.stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", stem) or "data"
+
+
+def fingerprint(contents: Iterable[Sequence[str | int]], labels: Iterable[Label | None]) -> str:
+    """SHA-256, in hex, over one line for each image and one for each label.
+
+    Args:
+        contents: for each image its name and what stands for its content (size and checksum).
+        labels: for each image its label.
+    """
+    digest = hashlib.sha256()
+    for part in (contents, labels):
+        for item in part:
+            digest.update(json.dumps(item).encode() + b"\n")
+        digest.update(b"\n")
+    return digest.hexdigest()

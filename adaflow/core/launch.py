@@ -1,0 +1,81 @@
+"""`--gpus N` on one machine: start N copies of this command, pass signals on, and answer with one exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+GRACE_SECONDS = 20.0
+"""How long the others may take to leave after one process failed."""
+
+
+def must_launch(processes: int) -> bool:
+    """Whether this process is the one to start `processes` others, not one of them."""
+    return processes > 1 and "RANK" not in os.environ
+
+
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run `adaflow ARGUMENTS` in `processes` processes and wait for them.
+
+    Returns:
+        The exit code of the first process that did not end well, or 0.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    threads = max((os.cpu_count() or 1) // processes, 1)
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "adaflow", *arguments],
+            env={
+                "OMP_NUM_THREADS": str(threads),
+                **os.environ,
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(processes),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            },
+            # Groups of their own: a Ctrl-C at the terminal reaches them once, through us, and not twice.
+            start_new_session=True,
+        )
+        for rank in range(processes)
+    ]
+
+    def forward(number: int, frame: object) -> None:
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(number)
+
+    previous = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        return _wait(children)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        for child in children:
+            if child.poll() is None:
+                child.kill()
+
+
+def _wait(children: list[subprocess.Popen[bytes]]) -> int:
+    code, deadline = 0, None
+    while any(child.poll() is None for child in children):
+        for child in children:
+            if code == 0 and child.returncode:
+                code, deadline = child.returncode, time.monotonic() + GRACE_SECONDS
+        if deadline is not None and time.monotonic() > deadline:
+            for child in children:
+                if child.poll() is None:
+                    child.terminate()
+            deadline += GRACE_SECONDS
+            if time.monotonic() > deadline:
+                break
+        time.sleep(0.05)
+    code = code or next((child.returncode for child in children if child.returncode), 0)
+    return code if code >= 0 else 128 - code

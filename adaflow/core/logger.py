@@ -1,0 +1,29 @@
+"""What a logger is: a place where the statistics of a run go."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adaflow.core.run import Run
+
+
+class Logger(ABC):
+    """Receives what a run tells. Lives on rank 0 only."""
+
+    def start(self, run: Run) -> None:
+        """The run begins, or continues at `run.state.images`: drop what was written beyond that point."""
+
+    @abstractmethod
+    def tick(self, run: Run, stats: dict[str, Any]) -> None:
+        """Statistics of one tick, as in the `tick` hook."""
+
+    def metrics(self, run: Run, results: dict[str, Any]) -> None:
+        """One metric's results at a snapshot: keys `metric`, `results`, `images`, `snapshot`, `seconds`."""
+
+    def step(self, run: Run) -> None:
+        """A training step ended. Called often: return quickly."""
+
+    def close(self) -> None:
+        """The run ends."""

@@ -1,0 +1,75 @@
+"""What a controller of the augmentation probability p is, and the rules that hold for every one."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a controller sees, averaged over the minibatches since its last update, over all processes.
+
+    Args:
+        p: the present augmentation probability.
+        images: images shown to the discriminator so far in the run.
+        images_since: images shown since the last update.
+        total_images: length of the run in images.
+        sign_real: E[sign(D(reals))], called r_t, in [−1, 1].
+        score_real: E[D(reals)].
+        score_fake: E[D(fakes)].
+        score_val: E[D(validation images)], or None when the run has no validation split.
+    """
+
+    p: float
+    images: int
+    images_since: int
+    total_images: int
+    sign_real: float
+    score_real: float
+    score_fake: float
+    score_val: float | None = None
+
+    def is_finite(self) -> bool:
+        """Whether every number the discriminator gave is finite."""
+        values = (self.sign_real, self.score_real, self.score_fake, self.score_val or 0.0)
+        return all(math.isfinite(value) for value in values)
+
+
+class PController(ABC):
+    """Decides p. A subclass is a dataclass of its settings; `--p-controller "name(setting=value)"` sets them.
+
+    Whatever else it remembers goes through `state_dict` and `load_state_dict`, and survives a resume.
+    """
+
+    needs_validation: ClassVar[bool] = False
+    """True asks for `score_val`, for which the run needs `--val-fraction`."""
+
+    @abstractmethod
+    def update(self, seen: Observation) -> float:
+        """The next p. Called every few steps; the trainer clips the answer to [0, p_max]."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and tensors to save."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+
+def next_p(controller: PController, seen: Observation, p_max: float) -> tuple[float, bool]:
+    """Ask the controller for p and keep it within [0, p_max].
+
+    A non-finite input or answer holds p: sign(nan) is nan, and p would never recover from it.
+
+    Returns:
+        p, and whether it is saturated: the controller wanted more than `p_max`.
+    """
+    if not seen.is_finite():
+        return seen.p, False
+    wanted = float(controller.update(seen))
+    if not math.isfinite(wanted):
+        return seen.p, False
+    return min(max(wanted, 0.0), p_max), wanted > p_max

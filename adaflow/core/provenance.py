@@ -1,0 +1,73 @@
+"""Where a run came from: versions, plugins, data, command."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import adaflow
+from adaflow.config import to_toml
+from adaflow.core.files import committed, write_json
+from adaflow.core.run import Run
+
+
+def provenance(run: Run) -> dict[str, Any]:
+    """Plain values that say what made this run. No user, host or path of home is among them, but those on the command line."""
+    return {
+        "adaflow": adaflow.__version__,
+        "git": git_revision(Path(adaflow.__file__).parent),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "packages": {name: _version(name) for name in ("kornia", "numpy", "pluggy", "pillow")},
+        "device": torch.cuda.get_device_name(run.world.device) if run.world.device.type == "cuda" else "cpu",
+        "processes": run.world.size,
+        "command": sys.argv[1:],
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "plugins": run.plugins.provenance(),
+        "data": run.dataset.summary(),
+    }
+
+
+def git_revision(folder: Path) -> str:
+    """The commit of the checkout that `folder` is in, with "+changes" when it is not clean; "" outside a checkout."""
+    git = shutil.which("git")
+    if git is None:
+        return ""
+
+    def ask(*arguments: str) -> str:
+        answer = subprocess.run([git, "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False)
+        return answer.stdout.strip() if answer.returncode == 0 else ""
+
+    revision = ask("rev-parse", "HEAD")
+    return revision + ("+changes" if revision and ask("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def write_config(run: Run) -> None:
+    """Write `config.toml`: the resolved configuration, which a resume reads back."""
+    with committed(run.folder / "config.toml") as file:
+        file.write(to_toml(run.config).encode())
+
+
+def write_provenance(run: Run) -> None:
+    """Write `provenance.json`, and keep the source of plugin files beside it in `plugins/`."""
+    write_json(run.folder / "provenance.json", provenance(run))
+    for name in run.config.plugins:
+        source = Path(name)
+        (run.folder / "plugins").mkdir(exist_ok=True)
+        with committed(run.folder / "plugins" / source.name) as file:
+            file.write(source.read_bytes())
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"

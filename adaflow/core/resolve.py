@@ -1,0 +1,127 @@
+"""From presets, a configuration file and command line options to one checked `RunConfig`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from adaflow.config import Table, from_table, merge
+from adaflow.core.build import format_item, parse_plugin
+from adaflow.core.data.dataset import DataConfig, Dataset
+from adaflow.core.presets import preset_table
+from adaflow.core.run_config import RunConfig
+from adaflow.errors import ConfigError, UsageError
+from adaflow.plugin_manager import PluginManager
+
+PRETRAINED_KIMG = 100.0
+"""Thousands of images from p = 0 to 1 when a run starts from a trained network (arXiv 2006.06676, appendix C)."""
+
+
+def resolve_data(table: Table) -> DataConfig:
+    """The data part of a configuration table.
+
+    Raises:
+        UsageError: no data are named.
+    """
+    if not table.get("data", {}).get("source"):
+        raise UsageError("no data set is named", "Give a folder or a zip with --data, or --data demo:lesions.")
+    source = table["data"]["source"]
+    if Path(source).exists():
+        # The run folder may be resumed from elsewhere.
+        table = merge(table, {"data": {"source": os.path.abspath(source)}})
+    return from_table(DataConfig, table["data"])
+
+
+def resolve_config(
+    table: Table,
+    data: DataConfig,
+    dataset: Dataset,
+    plugins: PluginManager,
+    processes: int,
+    on_gpu: bool,
+    target: float | None = None,
+) -> RunConfig:
+    """The resolved configuration of a new run.
+
+    Args:
+        table: what the user set, in the sections of `RunConfig`.
+        data, dataset: the data, loaded.
+        plugins: to know the settings of controllers.
+        processes: how many share a batch.
+        on_gpu: the default preset is `auto` on a GPU and `tiny` on a CPU.
+        target: `--target`, a setting of the controller.
+
+    Raises:
+        ConfigError: unknown settings, wrong types, values out of range.
+    """
+    name = table.get("preset") or ("auto" if on_gpu else "tiny")
+    preset = preset_table(name, dataset.resolution, dataset.channels, dataset.c_dim, processes)
+    shape = {key: preset["generator"][key] for key in ("c_dim", "img_resolution", "img_channels")}
+    for part in ("generator", "discriminator"):
+        for key, value in shape.items():
+            if table.get(part, {}).get(key, value) != value:
+                raise ConfigError(f"{part}.{key} follows from the data, where it is {value}")
+    if name == "auto" and "batch" in table.get("schedule", {}):
+        batch = table["schedule"]["batch"]
+        preset["loss"]["r1_gamma"] = 0.0002 * dataset.resolution**2 / batch
+        preset["schedule"]["ema_kimg"] = batch * 10 / 32
+    table = merge(preset, table, {"data": dataclasses.asdict(data)})
+    augment = table.setdefault("augment", {})
+    pretrained = bool(table.get("init_from"))
+    augment["controller"] = full_controller(augment.get("controller", "rt"), plugins, target, pretrained)
+    return from_table(RunConfig, table)
+
+
+def full_controller(text: str, plugins: PluginManager, target: float | None, pretrained: bool) -> str:
+    """The controller with `--target` and the pace of a pretrained start written out, where it has such settings."""
+    item = parse_plugin(text, "p controller")
+    kind = plugins.p_controllers[item.name].value
+    known = {field.name for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else set()
+    arguments: dict[str, Any] = dict(item.arguments)
+    if target is not None:
+        if "target" not in known:
+            raise UsageError(f"the p controller {item.name} has no target", "Use --target with rt or rv.")
+        arguments.setdefault("target", target)
+    if pretrained and {"target", "kimg"} <= known:
+        arguments.setdefault("kimg", PRETRAINED_KIMG)
+    return format_item(item.name, arguments)
+
+
+def describe(config: RunConfig, dataset: Dataset) -> str:
+    """The second half of the run folder's name: data set and what is special about the run."""
+    data = config.data
+    parts = [
+        dataset.name,
+        "cond" if data.cond else "",
+        f"subset{data.subset}" if data.subset else "",
+        "mirror" if data.mirror else "",
+        "mirrory" if data.mirrory else "",
+        config.preset,
+        config.augment.augs or "none",
+        config.augment.controller,
+    ]
+    text = "-".join(part for part in parts if part)
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("_")[:100]
+
+
+def new_run_folder(outdir: Path, description: str) -> Path:
+    """Create `outdir/00000-description`, with the next free number.
+
+    Raises:
+        ConfigError: it cannot be created.
+    """
+    try:
+        outdir.mkdir(parents=True, exist_ok=True)
+        while True:
+            taken = [int(m.group(1)) for p in outdir.iterdir() if (m := re.match(r"(\d{5})-", p.name))]
+            folder = outdir / f"{max(taken, default=-1) + 1:05d}-{description}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        raise ConfigError(f"cannot create a run folder in {outdir}: {error.strerror}", "Choose another --outdir.") from error

@@ -1,0 +1,176 @@
+"""A run, put together: configuration, folder, data, networks, augmentation, controller, state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaflow.core.augment import AugmentPipeline, build_pipeline
+from adaflow.core.build import build_plugin
+from adaflow.core.data.dataset import Dataset
+from adaflow.core.distributed import World
+from adaflow.core.features import FeatureExtractor
+from adaflow.core.files import append_line
+from adaflow.core.images import to_float
+from adaflow.core.logger import Logger
+from adaflow.core.metric import Metric
+from adaflow.core.networks import Discriminator, Generator
+from adaflow.core.p_controller import PController
+from adaflow.core.random import stream_key
+from adaflow.core.run_config import OptimizerConfig, RunConfig, shard_count
+from adaflow.core.snapshot import load_network
+from adaflow.core.state import Stateful, TrainState
+from adaflow.core.statistics import Statistics
+from adaflow.core.training_step import OBSERVED
+from adaflow.errors import ConfigError
+from adaflow.plugin_manager import PluginManager
+
+DEFAULT_EXTRACTOR = "efficientnet-lite0"
+
+
+class Run:
+    """Everything a training run consists of. Hooks and loggers receive it.
+
+    Args:
+        config: the resolved configuration.
+        folder: the run folder, which exists.
+        world: this process among its peers.
+        plugins: all plugins.
+        dataset: the data, loaded.
+
+    Raises:
+        ConfigError, PluginError: parts that do not fit together, or unknown names.
+    """
+
+    def __init__(
+        self, config: RunConfig, folder: Path, world: World, plugins: PluginManager, dataset: Dataset
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.world = world
+        self.plugins = plugins
+        self.dataset = dataset
+        self.print: Callable[[str], None] = print
+        self.started = time.monotonic()
+        self.warned: set[str] = set()
+        """Troubles the user has been told of."""
+        self.stats: dict[str, Any] = {}
+        """The statistics of the last tick."""
+
+        self.augment: AugmentPipeline = build_pipeline(config.augment.augs, plugins.augmentations)
+        self.controller: PController = build_plugin(config.augment.controller, plugins.p_controllers)
+        self.metrics: dict[str, Metric] = {text: build_plugin(text, plugins.metrics) for text in config.metrics}
+        self.loggers: dict[str, Logger] = {text: build_plugin(text, plugins.loggers) for text in config.loggers}
+        if self.controller.needs_validation and not len(dataset.val_indices):
+            raise ConfigError(
+                f"the p controller {config.augment.controller} compares with images kept out of training",
+                "Set some apart with --val-fraction 0.1.",
+            )
+        self._shards = shard_count(config, world.size)
+        self.state = self._new_state()
+        self.trainable: dict[nn.Module, dict[nn.Parameter, None]] = {
+            network: dict.fromkeys(p for p in network.parameters() if p.requires_grad)
+            for network in (self.state.G, self.state.D)
+        }
+        self.all_trainable = [parameter for network in self.trainable.values() for parameter in network]
+        self._extractors: dict[str, FeatureExtractor] = {}
+        self._key = lru_cache(maxsize=None)(lambda *names: stream_key(config.schedule.seed, *names))
+
+    def _new_state(self) -> TrainState:
+        config, device = self.config, self.world.device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.schedule.seed)
+            G, D = Generator(config.generator), Discriminator(config.discriminator)
+        G_ema = Generator(config.generator).requires_grad_(False).eval()
+        G_ema.load_state_dict(G.state_dict())
+        if config.init_from:
+            start = load_network(config.init_from)
+            for name, network, source in (("G", G, start.G), ("D", D, start.D), ("G_ema", G_ema, start.G_ema)):
+                try:
+                    network.load_state_dict(source.state_dict())
+                except RuntimeError as error:
+                    raise ConfigError(
+                        f"{name} of {config.init_from} has another shape than this run's",
+                        "Its resolution, channels, labels and layer sizes must be those of the new run.",
+                    ) from error
+        networks = [network.to(device) for network in (G, D, G_ema)]
+        loss = config.loss
+        return TrainState(
+            *networks,
+            G_opt=adam(networks[0], config.optimizer, config.optimizer.g_lr, loss.pl_interval, loss.pl_weight > 0),
+            D_opt=adam(networks[1], config.optimizer, config.optimizer.d_lr, loss.r1_interval, loss.r1_gamma > 0),
+            statistics=Statistics(device),
+            plugins=self._stateful_plugins(),
+            pl_mean=torch.zeros((), device=device),
+            observed=torch.zeros(OBSERVED, dtype=torch.float64, device=device),
+            p=config.augment.p,
+        )
+
+    def _stateful_plugins(self) -> dict[str, Stateful]:
+        transforms = {f"augmentation {active.name}": active.transform for active in self.augment.transforms}
+        return {"p controller": self.controller, **transforms}
+
+    @property
+    def total_images(self) -> int:
+        """Length of the run."""
+        return round(self.config.schedule.kimg * 1000)
+
+    def key(self, *names: str | int) -> int:
+        """Key of a stream of random numbers of this run."""
+        return self._key(*names)
+
+    def shards(self) -> list[Tensor]:
+        """Image counters of this process's portions of the batch.
+
+        Portion s of S takes every S-th image, so that each group of the minibatch standard deviation has the same
+        members however many processes share the batch.
+        """
+        batch, first = self.config.schedule.batch, self.state.images
+        return [
+            torch.arange(first + shard, first + batch, self._shards, device=self.world.device)
+            for shard in range(self.world.rank, self._shards, self.world.size)
+        ]
+
+    def real_batch(self, counters: Tensor, split: str = "train") -> tuple[Tensor, Tensor]:
+        """Images [N, C, H, W] in [−1, 1] with labels [N, c_dim], for these counters."""
+        images, labels = self.dataset.batch(counters.cpu(), split)
+        device = self.world.device
+        return to_float(images.to(device)), labels.to(device)
+
+    def random_labels(self, u: Tensor) -> Tensor:
+        """Labels [N, c_dim] as frequent as in the training images, for u [N] in (0, 1)."""
+        indices = self.dataset.train_indices
+        chosen = indices[(u.cpu().double() * len(indices)).long().clamp_(max=len(indices) - 1)]
+        return self.dataset.labels[chosen].to(self.world.device)
+
+    def extractor(self, name: str = "") -> FeatureExtractor:
+        """The feature extractor of that name, "" for the default one; loaded once."""
+        name = name or DEFAULT_EXTRACTOR
+        if name not in self._extractors:
+            self._extractors[name] = self.plugins.features[name].value(self.world.device)
+        return self._extractors[name]
+
+    def say(self, text: str) -> None:
+        """Tell the user, on the screen and in `log.txt`. Silent in all but the first process."""
+        if self.world.is_first:
+            self.print(text)
+            append_line(self.folder / "log.txt", text)
+
+
+def adam(
+    network: nn.Module, config: OptimizerConfig, lr: float, interval: int, regularised: bool
+) -> torch.optim.Adam:
+    """Adam whose rate and betas make up for the extra steps of lazy regularisation (arXiv 1912.04958, §3.1).
+
+    With a regulariser at every k-th step there are k + 1 updates where there were k: each is k/(k+1) of a step.
+    """
+    c = interval / (interval + 1) if regularised else 1.0
+    betas = (config.beta1**c, config.beta2**c)
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(parameters, lr=lr * c, betas=betas, eps=config.eps)

@@ -1,0 +1,219 @@
+"""The training loop: steps, ticks, snapshots, and an orderly stop at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from adaflow.config import to_table
+from adaflow.core.checkpoint import load_newest_checkpoint, save_checkpoint
+from adaflow.core.images import to_uint8
+from adaflow.core.metric import MetricContext
+from adaflow.core.random import normal, uniform
+from adaflow.core.run import Run
+from adaflow.core.snapshot import point_to, save_network
+from adaflow.core.training_step import training_step
+from adaflow.errors import AdaflowError, DivergedError, ExitCode
+
+
+class StopRequest:
+    """Turns the first SIGTERM or Ctrl-C into a flag, and the second Ctrl-C into leaving at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> StopRequest:
+        self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.requested and number == signal.SIGINT:
+            os._exit(ExitCode.INTERRUPTED)
+        self.requested = True
+
+
+def train(run: Run, resume: bool = False) -> str:
+    """Train until the run's length is reached or somebody asks it to stop.
+
+    Args:
+        run: freshly built.
+        resume: go on from the newest checkpoint in its folder.
+
+    Returns:
+        "finished", or "stopped" after a signal, with a checkpoint to resume from.
+    """
+    state, world, config = run.state, run.world, run.config.schedule
+    if resume:
+        state.load_state_dict(load_newest_checkpoint(run.folder, world.device, run.say), world)
+    outcome = "failed"
+    with StopRequest() as stop, _announced(run):
+        try:
+            if not resume:
+                snapshot(run)
+            run.started = clock = time.monotonic()
+            saved = clock
+            while state.images < run.total_images:
+                training_step(run)
+                for logger in run.loggers.values() if world.is_first else ():
+                    logger.step(run)
+                stopping = world.any(stop.requested)
+                if state.images - state.tick_start >= config.tick_kimg * 1000 or state.images >= run.total_images:
+                    clock = _end_tick(run, clock)
+                    if state.tick % config.snap == 0 or state.images >= run.total_images:
+                        snapshot(run)
+                        saved = time.monotonic()
+                    elif world.any(time.monotonic() - saved > config.checkpoint_minutes * 60):
+                        checkpoint(run)
+                        saved = time.monotonic()
+                if stopping:
+                    break
+            outcome = "finished" if state.images >= run.total_images else "stopped"
+            if outcome == "stopped":
+                state.seconds += time.monotonic() - clock
+                checkpoint(run)
+                run.say(f"Stopped at {state.images / 1000:.1f} kimg. Go on with: adaflow resume {run.folder}")
+        except DivergedError:
+            outcome = "diverged"
+            raise
+        finally:
+            if world.is_first:
+                run.plugins.notify("run_finished", run.say, run=run, outcome=outcome)
+    return outcome
+
+
+@contextmanager
+def _announced(run: Run) -> Iterator[None]:
+    """Loggers are open and plugins know that the run has begun; loggers are closed whatever happens."""
+    if not run.world.is_first:
+        yield
+        return
+    started = []
+    try:
+        for logger in run.loggers.values():
+            logger.start(run)
+            started.append(logger)
+        run.plugins.notify("run_started", run.say, run=run)
+        yield
+    finally:
+        for logger in reversed(started):
+            logger.close()
+
+
+def _end_tick(run: Run, clock: float) -> float:
+    """Gather the tick's statistics, tell everybody, and begin the next tick. Returns the time it did so."""
+    state, world = run.state, run.world
+    state.statistics.merge(world)
+    stats: dict[str, Any] = dict(state.statistics.take())
+    now = time.monotonic()
+    seconds, images = now - clock, state.images - state.tick_start
+    state.seconds += seconds
+    state.tick += 1
+    state.tick_start = state.images
+    values = {
+        "Progress/tick": state.tick,
+        "Progress/kimg": state.images / 1000,
+        "Progress/images": state.images,
+        "Progress/augment": state.p,
+        "Progress/saturated": float(state.saturated),
+        "Timing/total_sec": state.seconds,
+        "Timing/sec_per_tick": seconds,
+        "Timing/sec_per_kimg": seconds / images * 1000,
+        "Timing/eta_sec": seconds / images * (run.total_images - state.images),
+        "Resources/cpu_mem_gb": psutil.Process().memory_info().rss / 2**30,
+    }
+    if world.device.type == "cuda":
+        values["Resources/peak_gpu_mem_gb"] = torch.cuda.max_memory_allocated(world.device) / 2**30
+        torch.cuda.reset_peak_memory_stats(world.device)
+    stats |= {name: {"num": 1, "mean": float(value), "std": 0.0} for name, value in values.items()}
+    run.stats = stats
+    if world.is_first:
+        for logger in run.loggers.values():
+            logger.tick(run, stats)
+        run.plugins.notify("tick", run.say, run=run, stats=stats)
+    return time.monotonic()
+
+
+def checkpoint(run: Run) -> None:
+    """Save the whole state, so that the run can go on from here."""
+    run.state.merge(run.world)
+    if run.world.is_first:
+        save_checkpoint(run.folder, run.state.state_dict(), run.config.schedule.keep_checkpoints)
+    run.world.wait()
+
+
+def snapshot(run: Run) -> None:
+    """Save the networks, measure them, tell the plugins, and save a checkpoint."""
+    state, config = run.state, run.config
+    if run.world.is_first:
+        path = run.folder / "snapshots" / f"network-{state.images // 1000:06d}.pkl"
+        info = {
+            "images": state.images,
+            "p": state.p,
+            "augs": run.augment.spec(),
+            "data": run.dataset.summary(),
+            "config": to_table(config),
+        }
+        save_network(path, state.G, state.D, state.G_ema, info)
+        point_to(run.folder / "run.pkl", path)
+        if config.schedule.keep:
+            for old in sorted(path.parent.glob("network-*.pkl"))[: -config.schedule.keep]:
+                old.unlink()
+        run.plugins.notify("snapshot_saved", run.say, run=run, path=path)
+        if state.images:
+            measure(run, path)
+    state.last_snapshot = state.images
+    checkpoint(run)
+
+
+def measure(run: Run, path: Path) -> None:
+    """Compute the run's metrics for a snapshot and hand them to the loggers. A metric that fails is named, the run goes on."""
+    context = MetricContext(
+        fakes=lambda count: fake_batches(run, count, "metrics"),
+        dataset=run.dataset,
+        extractor=run.extractor,
+        seed=run.config.schedule.seed,
+    )
+    for name, metric in run.metrics.items():
+        begin = time.monotonic()
+        try:
+            results = metric.compute(context)
+        except AdaflowError:
+            raise
+        except Exception as error:
+            run.say(f"metric {name} failed: {type(error).__name__}: {error}")
+            continue
+        row = {
+            "metric": name,
+            "results": results,
+            "images": run.state.images,
+            "snapshot": f"snapshots/{path.name}",
+            "seconds": round(time.monotonic() - begin, 2),
+        }
+        for logger in run.loggers.values():
+            logger.metrics(run, row)
+        run.say(f"metric {json.dumps(results)} at {run.state.images / 1000:.1f} kimg in {row['seconds']} s")
+
+
+@torch.no_grad()
+def fake_batches(run: Run, count: int, purpose: str, batch: int = 32) -> Iterator[Tensor]:
+    """Images of G_ema, uint8 [n, C, H, W]: always the same latents, labels as frequent as in the data, constant noise."""
+    for start in range(0, count, batch):
+        counters = torch.arange(start, min(start + batch, count), device=run.world.device)
+        z = normal(run.key(purpose, "z"), counters, (run.config.generator.z_dim,))
+        labels = run.random_labels(uniform(run.key(purpose, "label"), counters))
+        yield to_uint8(run.state.G_ema(z, labels, noise="const"))

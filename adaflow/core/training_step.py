@@ -1,0 +1,202 @@
+"""One training step, from top to bottom: discriminator, R1, generator, path length, EMA, p.
+
+Every random number is a function of (seed, what it is for, image counter): a step can be repeated anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from adaflow.core import losses
+from adaflow.core.distributed import average_gradients
+from adaflow.core.draw import RandomDraws
+from adaflow.core.p_controller import Observation, next_p
+from adaflow.core.random import normal, stream_key, uniform
+from adaflow.errors import DivergedError
+
+if TYPE_CHECKING:
+    from adaflow.core.run import Run
+
+OBSERVED = 6
+"""Sums kept for the controller: sign(D(real)), D(real), D(fake), their count, D(val) and its count."""
+
+MAX_BAD_STEPS = 20
+"""Optimizer steps in a row with non-finite gradients before the run counts as diverged."""
+
+
+def training_step(run: Run) -> None:
+    """Train on one batch and advance the state of the run."""
+    state, loss = run.state, run.config.loss
+
+    update(run, state.D, state.D_opt, discriminator_loss)
+    if loss.r1_gamma > 0 and state.step % loss.r1_interval == 0:
+        update(run, state.D, state.D_opt, r1_loss, gain=loss.r1_interval)
+
+    update(run, state.G, state.G_opt, generator_loss)
+    if loss.pl_weight > 0 and state.step % loss.pl_interval == 0:
+        update(run, state.G, state.G_opt, path_length_loss, gain=loss.pl_interval)
+
+    state.step += 1
+    state.images += run.config.schedule.batch
+    average_weights(run)
+    if state.step % run.config.augment.interval == 0:
+        adapt_p(run)
+
+
+def update(
+    run: Run,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: Callable[[Run, Tensor], Tensor],
+    gain: float = 1.0,
+) -> None:
+    """One optimizer step of `network` on `gain` × the mean of `loss(run, counters)` over the batch."""
+    state = run.state
+    trainable = run.trainable[network]
+    for parameter in run.all_trainable:
+        parameter.requires_grad_(parameter in trainable)
+        parameter.grad = None
+    shards = run.shards()
+    for counters in shards:
+        (loss(run, counters).mean() * (gain / len(shards))).backward()  # type: ignore[no-untyped-call]
+    shared = [state.G.mapping.w_avg] if network is state.G else []
+    if average_gradients(run.world, list(trainable), also=shared):
+        optimizer.step()
+        state.bad_steps = 0
+        return
+    state.bad_steps += 1
+    if state.bad_steps >= MAX_BAD_STEPS:
+        raise DivergedError(
+            f"the gradients were not finite in {MAX_BAD_STEPS} updates in a row, at {state.images / 1000:.1f} kimg",
+            "Go back to an earlier snapshot with --init-from, and lower --lr or raise --gamma or --batch.",
+        )
+
+
+def discriminator_loss(run: Run, counters: Tensor) -> Tensor:
+    """D should tell fakes from reals, both augmented with the same p. [N]"""
+    state, n = run.state, len(counters)
+    with torch.no_grad():
+        fakes, fake_labels = generate(run, counters, "D")
+    reals, labels = run.real_batch(counters)
+    fake_logits = discriminate(run, fakes, fake_labels, counters, "D-fake")
+    real_logits = discriminate(run, reals, labels, counters, "D-real")
+
+    state.statistics.report("Loss/scores/real", real_logits)
+    state.statistics.report("Loss/signs/real", real_logits.sign())
+    sums = [real_logits.sign().sum(), real_logits.sum(), fake_logits.sum(), real_logits.new_tensor(n)]
+    if run.controller.needs_validation:
+        with torch.no_grad():
+            val_logits = discriminate(run, *run.real_batch(counters, "val"), counters, "D-val")
+        sums += [val_logits.sum(), val_logits.new_tensor(n)]
+    state.observed[: len(sums)] += torch.stack(sums).detach().double()
+
+    loss = losses.fake_looking(fake_logits) + losses.real_looking(real_logits)
+    state.statistics.report("Loss/D/loss", loss)
+    return loss
+
+
+def r1_loss(run: Run, counters: Tensor) -> Tensor:
+    """γ/2·|∇D|² with respect to reals before augmentation, so it runs back through the augmentation. [N]"""
+    reals, labels = run.real_batch(counters)
+    logits = discriminate(run, reals.requires_grad_(), labels, counters, "R1")
+    penalty = losses.r1_penalty(logits, reals)
+    loss = penalty * (run.config.loss.r1_gamma / 2)
+    run.state.statistics.report("Loss/r1_penalty", penalty)
+    run.state.statistics.report("Loss/D/reg", loss)
+    return loss
+
+
+def generator_loss(run: Run, counters: Tensor) -> Tensor:
+    """G should make D take its augmented fakes for reals. [N]"""
+    fakes, labels = generate(run, counters, "G", update_w_avg=True)
+    logits = discriminate(run, fakes, labels, counters, "G-fake")
+    loss = losses.real_looking(logits)
+    run.state.statistics.report("Loss/scores/fake", logits)
+    run.state.statistics.report("Loss/signs/fake", logits.sign())
+    run.state.statistics.report("Loss/G/loss", loss)
+    return loss
+
+
+def path_length_loss(run: Run, counters: Tensor) -> Tensor:
+    """A step in w should change the image by about the same amount everywhere. [N / pl_batch_shrink]"""
+    config, state = run.config.loss, run.state
+    counters = counters[: max(len(counters) // config.pl_batch_shrink, 1)]
+    ws, _ = sample_ws(run, counters, "PL")
+    images = state.G.synthesis(ws, noise=noise_source(run, counters, "PL"))
+    unit_noise = normal(run.key("PL-image"), counters, images.shape[1:])
+    lengths = losses.path_lengths(images, ws, unit_noise)
+    penalty, mean = losses.path_length_penalty(lengths, state.pl_mean, config.pl_decay, run.world.mean_with_gradient)
+    state.pl_mean = mean.detach()
+    loss = penalty * config.pl_weight
+    state.statistics.report("Loss/pl_penalty", penalty)
+    state.statistics.report("Loss/G/reg", loss)
+    return loss
+
+
+def generate(run: Run, counters: Tensor, purpose: str, update_w_avg: bool = False) -> tuple[Tensor, Tensor]:
+    """Fakes [N, C, H, W] with their labels [N, c_dim]."""
+    ws, labels = sample_ws(run, counters, purpose, update_w_avg)
+    return run.state.G.synthesis(ws, noise=noise_source(run, counters, purpose)), labels
+
+
+def sample_ws(run: Run, counters: Tensor, purpose: str, update_w_avg: bool = False) -> tuple[Tensor, Tensor]:
+    """Styles [N, L, w_dim] of random latents and labels, two latents mixed at a random layer where mixing fires."""
+    mapping, mixing = run.state.G.mapping, run.config.loss.style_mixing
+    latent = run.key(purpose, "z")
+    labels = run.random_labels(uniform(run.key(purpose, "label"), counters))
+    shape = (run.config.generator.z_dim,)
+    ws = mapping(normal(latent, counters, shape), labels, update_w_avg=update_w_avg)
+    if mixing > 0:
+        fires, where = uniform(run.key(purpose, "mixing"), counters, (2,)).unbind(1)
+        layers = torch.arange(ws.shape[1], device=ws.device)
+        first_mixed = torch.where(fires < mixing, 1 + (where * (len(layers) - 1)).floor(), len(layers))
+        other = mapping(normal(latent, counters, shape, call=1), labels)
+        ws = torch.where((layers >= first_mixed[:, None])[:, :, None], other, ws)
+    return ws, labels
+
+
+def noise_source(run: Run, counters: Tensor, purpose: str) -> Callable[[int, torch.Size], Tensor]:
+    """Pixel noise for the synthesis network, a number of its own for each image, layer and pixel."""
+    key = run.key(purpose, "noise")
+    return lambda layer, shape: normal(key, counters, tuple(shape[1:]), call=layer)
+
+
+def discriminate(run: Run, images: Tensor, labels: Tensor, counters: Tensor, purpose: str) -> Tensor:
+    """Logits [N, 1] of augmented images."""
+    draws = RandomDraws(run.config.schedule.seed, purpose, counters)
+    return run.state.D(run.augment(images, run.state.p, draws), labels)  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def average_weights(run: Run) -> None:
+    """Let G_ema follow G with a half-life of `ema_kimg`, shorter at the beginning."""
+    state, schedule = run.state, run.config.schedule
+    half_life = schedule.ema_kimg * 1000
+    if schedule.ema_rampup is not None:
+        half_life = min(half_life, state.images * schedule.ema_rampup)
+    keep = 0.5 ** (schedule.batch / max(half_life, 1e-8))
+    torch._foreach_lerp_(list(state.G_ema.parameters()), list(state.G.parameters()), 1 - keep)
+    for mine, theirs in zip(state.G_ema.buffers(), state.G.buffers(), strict=True):
+        mine.copy_(theirs)
+
+
+def adapt_p(run: Run) -> None:
+    """Tell the controller what D said since the last time, and take its p."""
+    state, config = run.state, run.config
+    sign, real, fake, count, val, val_count = run.world.sum_(state.observed).tolist()
+    seen = Observation(
+        p=state.p,
+        images=state.images,
+        images_since=config.schedule.batch * config.augment.interval,
+        total_images=round(config.schedule.kimg * 1000),
+        sign_real=sign / count,
+        score_real=real / count,
+        score_fake=fake / count,
+        score_val=val / val_count if val_count else None,
+    )
+    state.p, state.saturated = next_p(run.controller, seen, config.augment.p_max)
+    state.observed.zero_()

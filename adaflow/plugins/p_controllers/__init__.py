@@ -1,0 +1,1 @@
+"""Built-in controllers of the augmentation probability."""

@@ -1,0 +1,107 @@
+"""A registry: name → what was registered and by whom, with clear errors for clashes and unknown names."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from adaflow.errors import PluginError
+
+T = TypeVar("T")
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """One registered thing.
+
+    Args:
+        name: what users type.
+        value: the class, function or object itself.
+        provider: the name of the plugin that registered it.
+    """
+
+    name: str
+    value: T
+    provider: str
+
+
+class Registry(Generic[T]):
+    """All registered things of one kind.
+
+    Args:
+        kind: the word users read in messages, for example "augmentation".
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.entries: dict[str, Entry[T]] = {}
+        self.aliases: dict[str, Entry[str]] = {}
+
+    def add(self, name: str, value: T, provider: str) -> None:
+        """Register `value` under `name`.
+
+        Raises:
+            PluginError: the name is malformed or taken.
+        """
+        self._check_name(name, provider)
+        self.entries[name] = Entry(name, value, provider)
+
+    def add_alias(self, name: str, meaning: str, provider: str) -> None:
+        """Let `name` stand for the list of names in `meaning`, as in `--augs bg` for `blit,geom`.
+
+        Raises:
+            PluginError: the name is malformed or taken.
+        """
+        self._check_name(name, provider)
+        self.aliases[name] = Entry(name, meaning, provider)
+
+    def __getitem__(self, name: str) -> Entry[T]:
+        """The entry of that name.
+
+        Raises:
+            PluginError: nothing of that name; the message suggests near names.
+        """
+        if name in self.entries:
+            return self.entries[name]
+        raise self.unknown(name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.entries
+
+    def __iter__(self) -> Iterator[Entry[T]]:
+        return iter(sorted(self.entries.values(), key=lambda entry: entry.name))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def remove_provider(self, provider: str) -> None:
+        """Forget everything that `provider` registered."""
+        self.entries = {name: entry for name, entry in self.entries.items() if entry.provider != provider}
+        self.aliases = {name: alias for name, alias in self.aliases.items() if alias.provider != provider}
+
+    def unknown(self, name: str) -> PluginError:
+        """The error to raise for a name nobody registered."""
+        known = sorted({*self.entries, *self.aliases})
+        near = difflib.get_close_matches(name, known, n=3)
+        if near:
+            hint = "Did you mean " + " or ".join(near) + "?"
+        else:
+            hint = f"Known: {', '.join(known)}." if known else f"No plugin registers a {self.kind}."
+        return PluginError(f"there is no {self.kind} named {name!r}", hint)
+
+    def _check_name(self, name: str, provider: str) -> None:
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise PluginError(
+                f"plugin {provider} registers a {self.kind} with the unusable name {name!r}",
+                "A name starts with a letter and has letters, digits, and . : _ - only, 64 at most.",
+            )
+        taken = self.entries.get(name) or self.aliases.get(name)
+        if taken is not None:
+            raise PluginError(
+                f"plugin {provider} registers the {self.kind} {name!r}, which plugin {taken.provider} already has",
+                f"Rename it, or block the other one with --block {taken.provider}.",
+            )
