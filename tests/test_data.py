@@ -403,6 +403,7 @@ def test_rows_fit_images_with_and_without_folders_and_extensions(tmp_path):
     [
         (["a/x.png", "a/w.png"], r"image a/w\.png has no label"),
         (["a/xx.png"], r"image a/xx\.png has no label"),
+        (["aa/y.png"], r"image aa/y\.png has no label"),
         (["y.png"], r"image y\.png fits several rows"),
         (["a/x.png", "b/x.png"], r"'x' in .* fits both a/x\.png and b/x\.png"),
     ],
@@ -434,6 +435,7 @@ def test_prepared_zips_equal_the_golden_ones(golden, readers, tmp_path, case, cr
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         assert archive.namelist() == expected["zip_names"]
         assert {member.compress_type for member in archive.infolist()} == {expected["zip_compress_type"]}
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert json.loads(archive.read("dataset.json")) == expected["dataset_json"]
         for name in expected["zip_names"][:-1]:
             image = Image.open(archive.open(name))
@@ -839,8 +841,10 @@ def test_the_order_does_not_touch_the_global_generator():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_order_stays_the_same_between_versions():
+def test_the_choice_stays_the_same_between_versions(readers, folder):
     """A change here makes runs of earlier versions resume with other images."""
+    data = load(readers, folder, subset=5, val_fraction=0.4)
+    assert (data.names[0], data.names[1], data.val_indices.tolist()) == ("a/2.png", "a/4.png", [1, 2])
     assert EpochSampler(1000, seed=0).indices(torch.arange(998, 1004)).tolist() == [350, 49, 189, 220, 578, 418]
 
 

@@ -1,14 +1,13 @@
 """Files are whole or absent, whatever interrupts the writing, and damage is found."""
 
 import errno
+import io
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -83,32 +82,19 @@ def test_content_reaches_the_disk_before_the_name_and_the_name_before_the_end(tm
     assert calls == ["sync file", "rename", "sync folder"]
 
 
-class FullDisk:
-    """A file whose disk is full after `room` bytes."""
-
-    def __init__(self, file, room):
-        self.file, self.room = file, room
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.file.close()
-
-    def __getattr__(self, name):
-        return getattr(self.file, name)
+class FullDisk(io.FileIO):
+    """A file on a disk that is full after 5,000 bytes."""
 
     def write(self, data):
-        self.room -= len(data)
-        if self.room < 0:
+        if self.tell() + len(data) > 5000:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return self.file.write(data)
+        return super().write(data)
 
 
 def test_a_full_disk_is_a_sentence_and_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "state.pt"
     path.write_bytes(b"old")
-    monkeypatch.setattr(files, "open", lambda name, mode: FullDisk(Path(name).open(mode), room=5000), raising=False)
+    monkeypatch.setattr(files, "open", FullDisk, raising=False)
     with pytest.raises(FileError, match=r"the disk is full: .*state\.pt was not written"), committed(path) as file:
         torch.save({"weights": torch.zeros(10_000)}, file)
     assert path.read_bytes() == b"old"
@@ -133,36 +119,43 @@ def test_a_missing_folder_is_named(tmp_path):
         write_json(tmp_path / "nowhere" / "a.json", {})
 
 
-SIZE = 1 << 20
-WRITER = """
+CHUNKS, CHUNK = 64, 1 << 14
+WRITER = f"""
 import itertools, sys
 from adaflow.core.files import committed
 for letter in itertools.cycle(b"BA"):
     with committed(sys.argv[1]) as file:
-        for _ in range(64):
-            file.write(bytes([letter]) * (1 << 14))
+        for _ in range({CHUNKS}):
+            file.write(bytes([letter]) * {CHUNK})
             file.flush()
             print(flush=True)
+            sys.stdin.readline()
 """
 
 
 @pytest.mark.timeout(60)
 def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
+    """The child writes A and B in turn, chunk by chunk on demand, and is killed at random places."""
     path = tmp_path / "state"
-    whole = {letter * SIZE for letter in (b"A", b"B")}
-    path.write_bytes(b"A" * SIZE)
+    whole = {letter * CHUNKS * CHUNK for letter in (b"A", b"B")}
+    path.write_bytes(b"A" * CHUNKS * CHUNK)
     moments = random.Random(0)
-    for _ in range(8):
-        child = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
-        for _ in range(moments.randrange(1, 200)):
+    for attempt in range(10):
+        child = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+        for _ in range(moments.randrange(CHUNKS // 2, 3 * CHUNKS)):
             child.stdout.readline()
-        time.sleep(moments.random() / 1000)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
+            child.stdin.write(b"\n")
+        if attempt % 2:  # and these while it synchronises or renames
+            for _ in range(CHUNKS):
+                child.stdin.write(b"\n")
+            time.sleep(moments.random() / 200)
+        child.kill()
+        child.communicate()
         assert path.read_bytes() in whole
-    # The temporary files left behind show that kills did hit the middle of a file.
-    assert [name for name in listing(tmp_path) if name.endswith(".tmp") and (tmp_path / name).stat().st_size < SIZE]
+    sizes = [file.stat().st_size for file in tmp_path.glob(".state.*.tmp")]
+    assert any(size < CHUNKS * CHUNK for size in sizes)  # the kills did hit the middle
 
 
 def test_write_json_is_strict_json(tmp_path):

@@ -161,7 +161,7 @@ def test_numbers_are_not_shared():
     """Writing into a number does not change what the draw's copy gives next."""
     draws = RandomDraws(0, "stream", IMAGES[:4])
     draws.prefetch([("a", 0)])
-    before = draws.draw("a").unit()
+    before = draws.draw("a").unit().clone()
     draws.draw("a").unit().zero_()
     assert torch.equal(draws.draw("a").unit(), before)
 

@@ -52,12 +52,11 @@ def filter_bands(images: Tensor, gains: Tensor) -> Tensor:
 @lru_cache(maxsize=64)
 def band_matrices(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """[4, size·size]: each band's filter as a matrix [size, size] on a reflected signal."""
-    with torch.inference_mode(False):
-        filters = torch.from_numpy(band_filters().copy())
-        matrices = torch.zeros(BANDS, size, size, dtype=torch.float64)
-        rows = torch.arange(size)
-        for tap, weights in enumerate(filters.T):
-            pixels = reflect(rows + tap - filters.shape[1] // 2, size)
-            for matrix, weight in zip(matrices, weights, strict=True):
-                matrix.index_put_((rows, pixels), weight, accumulate=True)
-        return matrices.flatten(1).to(device, dtype)
+    filters = torch.from_numpy(band_filters().copy())
+    matrices = torch.zeros(BANDS, size, size, dtype=torch.float64)
+    rows = torch.arange(size)
+    for tap, weights in enumerate(filters.T):
+        pixels = reflect(rows + tap - filters.shape[1] // 2, size)
+        for matrix, weight in zip(matrices, weights, strict=True):
+            matrix.index_put_((rows, pixels), weight, accumulate=True)
+    return matrices.flatten(1).to(device, dtype)

@@ -101,10 +101,8 @@ def draw_lesion(seed: int, index: int) -> Lesion:
     size = float(np.clip(rng.lognormal(np.log(0.25 if melanoma else 0.185), 0.3), 0.08, 0.38))
     depth = float(np.clip(rng.lognormal(np.log(0.75 if melanoma else 0.6), 0.5), 0.28, 2.0))
     skin_tone, redness = float(rng.beta(1.5, 3.0)), float(rng.beta(2.0, 3.0))
-    exposure, warmth = (
-        float(np.clip(rng.normal(-0.13, 0.12), -0.4, 0.12)),
-        float(np.clip(rng.normal(0.015, 0.06), -0.035, 0.14)),
-    )
+    exposure = float(np.clip(rng.normal(-0.13, 0.12), -0.4, 0.12))
+    warmth = float(np.clip(rng.normal(0.015, 0.06), -0.035, 0.14))
     light_direction, light_gradient = float(rng.normal(100.0, 30.0) % 360), float(rng.uniform(0.0, 0.22))
     offset = np.clip(rng.normal(0.0, 0.05, 2), -0.13, 0.13)
     aspect, orientation = float(1.0 - 0.42 * rng.beta(1.6, 2.2)), float(rng.uniform(0.0, 180.0))
