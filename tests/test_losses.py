@@ -22,7 +22,7 @@ def networks():
     return G, D
 
 
-def close(actual, expected, tolerance=1e-4):
+def close(actual, expected, tolerance=1e-5):
     scale = expected.abs().max().item() + 1e-12
     assert (actual - expected).abs().max().item() <= tolerance * scale
 
@@ -36,13 +36,15 @@ def check_gradients(network, loss, name):
     for key in keys:
         gradient = network.get_parameter(key.split("/")[1]).grad
         gradient = torch.zeros_like(LOSSES[key]) if gradient is None else gradient
-        assert (gradient - LOSSES[key]).abs().max().item() <= 1e-4 * max(LOSSES[key].abs().max().item(), 1e-2 * scale), key
+        assert (gradient - LOSSES[key]).abs().max().item() <= 1e-5 * max(LOSSES[key].abs().max().item(), 1e-2 * scale), key
 
 
 def test_generator_loss(networks):
     G, D = networks
     fakes = G(LOSSES["z"], None, noise="const")
     close(fakes, LOSSES["fake"])
+    # D gets the golden pixels: ours differ by 4e-6, enough to tip one activation over the kink of the leaky ReLU.
+    fakes = fakes + (LOSSES["fake"] - fakes).detach()
     loss = losses.real_looking(D(fakes, None))
     close(loss.flatten(), LOSSES["loss_Gmain_per_sample"].flatten())
     check_gradients(G, loss.mean(), "Gmain")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -57,7 +56,6 @@ class Run:
         self.plugins = plugins
         self.dataset = dataset
         self.print: Callable[[str], None] = print
-        self.started = time.monotonic()
         self.warned: set[str] = set()
         """Troubles the user has been told of."""
         self.stats: dict[str, Any] = {}

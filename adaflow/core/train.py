@@ -65,26 +65,26 @@ def train(run: Run, resume: bool = False) -> str:
         try:
             if not resume:
                 snapshot(run)
-            run.started = clock = time.monotonic()
-            saved = clock
+            saved = clock = time.monotonic()
             while state.images < run.total_images:
                 training_step(run)
                 for logger in run.loggers.values() if world.is_first else ():
                     logger.step(run)
                 stopping = world.any(stop.requested)
                 if state.images - state.tick_start >= config.tick_kimg * 1000 or state.images >= run.total_images:
-                    clock = _end_tick(run, clock)
+                    _end_tick(run, time.monotonic() - clock)
+                    clock = time.monotonic()
                     if state.tick % config.snap == 0 or state.images >= run.total_images:
                         snapshot(run)
-                        saved = time.monotonic()
-                    elif world.any(time.monotonic() - saved > config.checkpoint_minutes * 60):
+                        saved = clock = _count_time(run, clock)
+                    elif world.any(clock - saved > config.checkpoint_minutes * 60):
                         checkpoint(run)
-                        saved = time.monotonic()
+                        saved = clock = _count_time(run, clock)
                 if stopping:
                     break
             outcome = "finished" if state.images >= run.total_images else "stopped"
             if outcome == "stopped":
-                state.seconds += time.monotonic() - clock
+                _count_time(run, clock)
                 checkpoint(run)
                 run.say(f"Stopped at {state.images / 1000:.1f} kimg. Go on with: adaflow resume {run.folder}")
         except DivergedError:
@@ -114,13 +114,19 @@ def _announced(run: Run) -> Iterator[None]:
             logger.close()
 
 
-def _end_tick(run: Run, clock: float) -> float:
-    """Gather the tick's statistics, tell everybody, and begin the next tick. Returns the time it did so."""
+def _count_time(run: Run, since: float) -> float:
+    """Add the time since then to the run's. Returns the time now."""
+    now = time.monotonic()
+    run.state.seconds += now - since
+    return now
+
+
+def _end_tick(run: Run, seconds: float) -> None:
+    """Gather the statistics of a tick that took so many seconds, tell everybody, and begin the next one."""
     state, world = run.state, run.world
     state.statistics.merge(world)
     stats: dict[str, Any] = dict(state.statistics.take())
-    now = time.monotonic()
-    seconds, images = now - clock, state.images - state.tick_start
+    images = state.images - state.tick_start
     state.seconds += seconds
     state.tick += 1
     state.tick_start = state.images
@@ -145,7 +151,6 @@ def _end_tick(run: Run, clock: float) -> float:
         for logger in run.loggers.values():
             logger.tick(run, stats)
         run.plugins.notify("tick", run.say, run=run, stats=stats)
-    return time.monotonic()
 
 
 def checkpoint(run: Run) -> None:

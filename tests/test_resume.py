@@ -1,0 +1,299 @@
+"""Resuming is exact, and no kill loses a run."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from adaflow.config import to_toml
+from adaflow.core.checkpoint import list_checkpoints, load_newest_checkpoint, save_checkpoint
+from adaflow.core.provenance import write_config
+from adaflow.core.train import checkpoint, train
+from adaflow.core.training_step import training_step
+from adaflow.errors import FileError
+from adaflow.plugin_manager import PluginManager
+from tests.runs import differences, small_run
+
+ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+
+STATEFUL = '''
+import torch
+from dataclasses import dataclass, field
+from adaflow import ImageTransform, PController, hookimpl
+
+@dataclass
+class Fading(ImageTransform):
+    """Adds a number that grows with every call."""
+    calls: int = 0
+    def apply(self, images, draw):
+        self.calls += 1
+        return images + 0.01 * self.calls
+    def state_dict(self):
+        return {"calls": self.calls}
+    def load_state_dict(self, state):
+        self.calls = state["calls"]
+
+class Momentum(PController):
+    """Remembers its last move."""
+    def __init__(self):
+        self.speed = torch.zeros(())
+    def update(self, seen):
+        self.speed = 0.9 * self.speed + 0.01 * (seen.sign_real - 0.2)
+        return seen.p + float(self.speed)
+    def state_dict(self):
+        return {"speed": self.speed}
+    def load_state_dict(self, state):
+        self.speed = state["speed"]
+
+@hookimpl
+def register_augmentations(register):
+    register("fading", Fading)
+
+@hookimpl
+def register_p_controllers(register):
+    register("momentum", Momentum)
+'''
+
+
+def steps(run, count):
+    for _ in range(count):
+        training_step(run)
+    return run
+
+
+def saved(run, folder):
+    """The state as it is after a trip through a file."""
+    save_checkpoint(folder, run.state.state_dict(), keep=3)
+    return load_newest_checkpoint(folder, CPU, print)
+
+
+@pytest.mark.parametrize("cut", [4, 10, 16, 17])
+def test_resume_is_exact(tmp_path, cut):
+    """R1 falls on steps 0 and 16, path length on 0, 4, 8, …, the controller on 4, 8, …: cut at and around them."""
+    whole = steps(small_run(tmp_path), 20)
+    first = steps(small_run(tmp_path), cut)
+    state = saved(first, tmp_path)
+    second = small_run(tmp_path)
+    second.state.load_state_dict(state, second.world)
+    steps(second, 20 - cut)
+    assert whole.state.p != whole.config.augment.p
+    assert differences(whole.state.state_dict(), second.state.state_dict()) == []
+
+
+def test_a_difference_would_be_seen(tmp_path):
+    a, b = small_run(tmp_path), small_run(tmp_path)
+    assert differences(a.state.state_dict(), b.state.state_dict()) == []
+    b.state.D_opt.param_groups[0]["lr"] *= 1.0001
+    with torch.no_grad():
+        next(b.state.G_ema.parameters()).view(-1)[0] += 1e-6
+    found = differences(a.state.state_dict(), b.state.state_dict())
+    assert any("lr" in name for name in found)
+    assert any("G_ema" in name for name in found)
+
+
+def test_stateful_plugins_resume(tmp_path):
+    file = tmp_path / "stateful.py"
+    file.write_text(STATEFUL)
+    table = {"augment": {"augs": "blit,fading", "controller": "momentum"}, "plugins": [str(file)]}
+
+    def run():
+        return small_run(tmp_path, table, PluginManager([file], environ={}))
+
+    whole = steps(run(), 12)
+    state = saved(steps(run(), 7), tmp_path)
+    assert state["plugins"]["augmentation fading"]["calls"] > 0
+    assert float(state["plugins"]["p controller"]["speed"]) != 0
+    second = run()
+    second.state.load_state_dict(state, second.world)
+    assert differences(whole.state.state_dict(), steps(second, 5).state.state_dict()) == []
+
+
+def test_a_missing_plugin_is_named(tmp_path):
+    file = tmp_path / "stateful.py"
+    file.write_text(STATEFUL)
+    run = small_run(tmp_path, {"augment": {"augs": "fading"}}, PluginManager([file], environ={}))
+    state = saved(steps(run, 2), tmp_path)
+    other = small_run(tmp_path)
+    with pytest.raises(FileError, match="augmentation fading"):
+        other.state.load_state_dict(state, other.world)
+
+
+def test_damaged_checkpoints_are_passed_over(tmp_path):
+    run = steps(small_run(tmp_path), 1)
+    checkpoint(run)
+    good = run.state.images
+    checkpoint(steps(run, 1))
+    newest = list_checkpoints(tmp_path)[-1]
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    newest.write_bytes(data)
+    said = []
+    assert load_newest_checkpoint(tmp_path, CPU, said.append)["images"] == good
+    assert newest.name in said[0]
+    newest.write_bytes(data[: len(data) // 3])
+    assert load_newest_checkpoint(tmp_path, CPU, said.append)["images"] == good
+    for path in list_checkpoints(tmp_path):
+        path.write_bytes(b"")
+    with pytest.raises(FileError, match="no valid checkpoint"):
+        load_newest_checkpoint(tmp_path, CPU, said.append)
+
+
+def test_logs_continue_where_the_checkpoint_is(tmp_path):
+    """Lines that a killed run wrote beyond its checkpoint do not stay, and none is missing or doubled."""
+    write_config(small_run(tmp_path))
+    run = small_run(tmp_path, {"schedule": {"kimg": 0.08}})
+    assert train(run) == "finished"
+    with (tmp_path / "stats.jsonl").open("a") as file:
+        file.write(json.dumps({"Progress/images": {"mean": 120}}) + "\n" + '{"torn')
+    run = small_run(tmp_path)
+    assert train(run, resume=True) == "finished"
+    rows = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert [row["Progress/images"]["mean"] for row in rows] == [40, 80, 120, 160]
+
+
+def command(folder, *arguments):
+    return [sys.executable, "-m", "adaflow", *arguments], {
+        "cwd": ROOT,
+        "env": {**os.environ, "OMP_NUM_THREADS": "1", "ADAFLOW_NO_PLUGINS": "1"},
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+    }
+
+
+def prepare_run(folder, table):
+    """A run folder as `adaflow train` leaves it before the first step, with a first checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    run = small_run(folder, table)
+    (folder / "config.toml").write_text(to_toml(run.config))
+    checkpoint(run)
+    return run
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        assert process.poll() is None, process.communicate()[0].decode()
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sigkill_and_resume_from_the_command_line(tmp_path, processes):
+    """20 steps in one go equal 10 steps, SIGKILL, and the rest, all of it with the real command."""
+    table = {"schedule": {"kimg": 0.16, "tick_kimg": 0.008, "snap": 10}}
+    gpus = ["--gpus", str(processes)]
+    for name in ("whole", "killed"):
+        prepare_run(tmp_path / name, table)
+    arguments, options = command(tmp_path, "resume", str(tmp_path / "whole"), *gpus)
+    done = subprocess.run(arguments, check=False, **options)
+    assert done.returncode == 0, done.stdout.decode()
+
+    arguments, options = command(tmp_path, "resume", str(tmp_path / "killed"), *gpus)
+    process = subprocess.Popen(arguments, start_new_session=True, **options)
+    wait_for(lambda: len(list_checkpoints(tmp_path / "killed")) == 2, process)
+    kill_everything(process)
+    assert 80 <= max(int(path.stem[-10:]) for path in list_checkpoints(tmp_path / "killed")) < 160
+    done = subprocess.run(arguments, check=False, **options)
+    assert done.returncode == 0, done.stdout.decode()
+
+    states = [load_newest_checkpoint(tmp_path / name, CPU, print) for name in ("whole", "killed")]
+    assert states[0]["step"] == 20
+    assert differences(*states) == []
+
+    def rows(name):
+        lines = (tmp_path / name / "stats.jsonl").read_text().splitlines()
+        return [{k: v for k, v in json.loads(line).items() if k.startswith("Loss")} for line in lines]
+
+    assert len(rows("whole")) == 20
+    assert rows("whole") == rows("killed")
+
+
+def kill_everything(process):
+    """SIGKILL for the command and the processes it started."""
+    import psutil
+
+    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for member in family:
+        member.send_signal(signal.SIGKILL)
+    process.wait()
+    psutil.wait_procs(family)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sigterm_saves_and_exits_75(tmp_path, processes):
+    prepare_run(tmp_path / "run", {"schedule": {"kimg": 1000, "tick_kimg": 0.008, "snap": 10**6}})
+    arguments, options = command(tmp_path, "resume", str(tmp_path / "run"), "--gpus", str(processes))
+    process = subprocess.Popen(arguments, **options)
+    stats = tmp_path / "run" / "stats.jsonl"
+    wait_for(lambda: stats.exists() and stats.stat().st_size > 0, process)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == 75, output
+    assert "adaflow resume" in output
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "stopped"
+    state = load_newest_checkpoint(tmp_path / "run", CPU, print)
+    assert state["images"] > 0
+
+
+def test_second_ctrl_c_leaves_at_once(tmp_path):
+    prepare_run(tmp_path / "run", {"schedule": {"kimg": 1000, "tick_kimg": 0.008, "snap": 10**6}})
+    slow = tmp_path / "slow.py"
+    slow.write_text(
+        "import time\nfrom adaflow import hookimpl\n@hookimpl\ndef tick(run, stats):\n"
+        "    end = time.monotonic() + 60\n    while time.monotonic() < end:\n        time.sleep(0.1)\n"
+    )
+    config = tmp_path / "run" / "config.toml"
+    config.write_text(config.read_text().replace("plugins = []", f'plugins = ["{slow}"]'))
+    arguments, options = command(tmp_path, "resume", str(tmp_path / "run"))
+    process = subprocess.Popen(arguments, **options)
+    stats = tmp_path / "run" / "stats.jsonl"
+    wait_for(lambda: stats.exists() and stats.stat().st_size > 0, process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 130
+
+
+SAVER = """
+import sys
+from pathlib import Path
+import torch
+from adaflow.core.checkpoint import save_checkpoint
+folder, value = Path(sys.argv[1]), int(sys.argv[2])
+print("ready", flush=True)
+while True:
+    value += 1
+    save_checkpoint(folder, {"images": value, "block": torch.full((400_000,), float(value))}, keep=2)
+"""
+
+
+def test_a_kill_during_a_save_leaves_a_valid_checkpoint(tmp_path):
+    """24 kills at random moments of a process that does nothing but save."""
+    rng = random.Random(0)
+    newest = 0
+    for _ in range(24):
+        saver = subprocess.Popen([sys.executable, "-c", SAVER, tmp_path, str(newest)], stdout=subprocess.PIPE, cwd=ROOT)
+        assert saver.stdout is not None
+        saver.stdout.readline()
+        start = len(list_checkpoints(tmp_path))
+        wait_for(lambda start=start: len(list_checkpoints(tmp_path)) > start or start >= 2, saver)
+        time.sleep(rng.uniform(0, 0.05))
+        saver.kill()
+        saver.wait()
+        said = []
+        state = load_newest_checkpoint(tmp_path, CPU, said.append)
+        assert said == []
+        assert state["images"] >= newest
+        assert torch.equal(state["block"], torch.full((400_000,), float(state["images"])))
+        newest = state["images"]
+    assert newest > 24
