@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,7 +23,8 @@ def merge(*tables: Mapping[str, Any]) -> Table:
     for table in tables:
         for key, value in table.items():
             if isinstance(value, Mapping):
-                result[key] = merge(result.get(key, {}), value)
+                below = result.get(key)
+                result[key] = merge(below if isinstance(below, Mapping) else {}, value)
             elif value is not None:
                 result[key] = value
     return result
@@ -67,11 +69,11 @@ def from_table(kind: type[T], table: Mapping[str, Any]) -> T:
     Raises:
         ConfigError: an unknown key, a value of the wrong type or out of range, by its dotted name.
     """
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
+    from pydantic import TypeAdapter, ValidationError
 
-    _forbid_unknown_keys(kind, table)
+    check_keys(kind, table)
     try:
-        return TypeAdapter(kind, config=None if dataclasses.is_dataclass(kind) else ConfigDict()).validate_python(table)
+        return TypeAdapter(kind).validate_python(table)
     except ValidationError as error:
         first = error.errors()[0]
         cause = first.get("ctx", {}).get("error")
@@ -89,7 +91,7 @@ def parse_overrides(items: Iterable[str]) -> Table:
     """
     result: Table = {}
     for item in items:
-        name, equals, text = item.partition("=")
+        name, equals, text = (part.strip() for part in item.partition("="))
         if not equals or not all(name.split(".")):
             raise UsageError(f"--set {item!r} is not of the form section.name=value")
         try:
@@ -102,15 +104,27 @@ def parse_overrides(items: Iterable[str]) -> Table:
     return result
 
 
-def _forbid_unknown_keys(kind: type[Any], table: Mapping[str, Any], prefix: str = "") -> None:
+def check_keys(kind: type[Any], table: Mapping[str, Any], prefix: str = "") -> None:
+    """Check a table that need not be complete: every key is a setting, every section a table, every number finite.
+
+    Raises:
+        ConfigError: it is not so; the message gives the dotted name.
+    """
     import difflib
     from typing import get_type_hints
 
     fields = get_type_hints(kind)
     for key, value in table.items():
+        name = f"{prefix}{key}"
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=2)
-            hint = f"Did you mean {' or '.join(prefix + name for name in near)}?" if near else f"Known: {', '.join(fields)}."
-            raise ConfigError(f"there is no setting {prefix}{key}", hint)
-        if dataclasses.is_dataclass(fields[key]) and isinstance(value, Mapping):
-            _forbid_unknown_keys(fields[key], value, f"{prefix}{key}.")  # type: ignore[arg-type]
+            near = [prefix + name for name in difflib.get_close_matches(key, fields, n=2)]
+            hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(fields)}."
+            raise ConfigError(f"there is no setting {name}", hint)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{name} is {value}, which is no finite number")
+        section = fields[key]
+        if dataclasses.is_dataclass(section) and isinstance(section, type):
+            if not isinstance(value, Mapping):
+                example = next(iter(get_type_hints(section)))
+                raise ConfigError(f"{name} is a section, not a value (got {value!r})", f"Set {name}.{example} and so on.")
+            check_keys(section, value, f"{name}.")

@@ -1,4 +1,4 @@
-"""Errors a user may meet: one sentence, a hint, an exit code. Everything else is a bug of ours and shows a traceback."""
+"""Errors a user may meet: one sentence, a hint, an exit code. All others are bugs of ours and show a traceback."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Finds plugins, keeps them apart and remembers who registered what.
 
-Plugins come from four places: the built-in ones, installed packages (entry points of group `adaflow`), files and modules
-named in `ADAFLOW_PLUGINS`, and files given with `--plugin`. Loading never raises: a plugin that fails is kept in the list
-with its error, file and line, and stops only the command that names it.
+Plugins come from four places: the built-in ones, installed packages (entry points of group `adaflow`), files and
+modules named in `ADAFLOW_PLUGINS`, and files given with `--plugin`. Loading never raises: a plugin that fails is kept
+in the list with its error, file and line, and stops only the command that names it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import os
 import re
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -26,7 +27,7 @@ from typing import Any, Generic, TypeVar
 import pluggy
 
 import adaflow
-from adaflow import hookspecs
+from adaflow import hookspecs, registry
 from adaflow.errors import AdaflowError, PluginError
 from adaflow.registry import Registry
 
@@ -50,6 +51,19 @@ KINDS = {
     "register_metrics": "metric",
     "register_loggers": "logger",
 }
+
+
+HOOKS = tuple(name for name, value in vars(hookspecs).items() if hasattr(value, "adaflow_spec"))
+"""All hooks, in the order of a run's life."""
+
+NOT_THE_PLUGIN = (
+    __file__,
+    registry.__file__,
+    os.path.dirname(importlib.__file__),
+    os.path.dirname(pluggy.__file__),
+    "<frozen",
+)
+"""Beginnings of the file names in a traceback that lie between us and a plugin."""
 
 
 class Register(Generic[T]):
@@ -77,10 +91,11 @@ class PluginInfo:
         source: "built-in", a package with its version, or a file.
         version: of the package, or of adaflow for built-in ones, or "" for a file.
         status: "ok", "failed" or "blocked".
-        error: for a failed one, what happened and where.
+        error: for a failed one, what happened, with file and line where there is one.
+        hint: for a failed one, what to do about it, if anything is known.
         sha256: of the file, for plugins that are one.
         hooks: the hooks it implements.
-        registered: kind → names.
+        registered: kind → names; names that stand for lists of others have a kind of their own, "augmentation list".
     """
 
     name: str
@@ -88,6 +103,7 @@ class PluginInfo:
     version: str = ""
     status: str = "ok"
     error: str = ""
+    hint: str = ""
     sha256: str = ""
     hooks: list[str] = field(default_factory=list)
     registered: dict[str, list[str]] = field(default_factory=dict)
@@ -108,24 +124,21 @@ class PluginManager:
         environ = dict(os.environ) if environ is None else environ
         self.infos: list[PluginInfo] = []
         self.registries: dict[str, Registry[Any]] = {hook: Registry(kind) for hook, kind in KINDS.items()}
-        self.files = tuple(str(file) for file in files)
         self._block = set(block)
-        self._named: set[str] = set()
+        self._named: list[PluginInfo] = []
         self._muted: set[tuple[str, str]] = set()
         self._pluggy = pluggy.PluginManager("adaflow")
         self._pluggy.add_hookspecs(hookspecs)
 
         for module in BUILTINS:
-            self._add(module.rsplit(".", 1)[1], lambda m=module: importlib.import_module(m), "built-in", adaflow.__version__)
+            name = module.rsplit(".", 1)[1]
+            self._add(name, partial(importlib.import_module, module), "built-in", adaflow.__version__)
         if not environ.get("ADAFLOW_NO_PLUGINS"):
             self._add_entry_points()
             for item in filter(None, re.split(r"[,\n]", environ.get("ADAFLOW_PLUGINS", ""))):
                 self._add_file_or_module(item.strip())
-        for file in self.files:
-            self._named.add(self._add_file_or_module(file).name)
-        unknown = self._block - {info.name for info in self.infos}
-        if unknown:
-            warnings.warn(f"--block names no plugin: {', '.join(sorted(unknown))}", stacklevel=2)
+        for file in files:
+            self._named.append(self._add_file_or_module(str(file)))
 
     @property
     def augmentations(self) -> Registry[Any]:
@@ -159,15 +172,17 @@ class PluginManager:
 
     def require_named(self) -> None:
         """Raise PluginError if a plugin given with `--plugin` failed."""
-        for info in self.infos:
-            if info.name in self._named and info.status == "failed":
-                raise PluginError(f"plugin {info.name} cannot be used: {info.error}", f"It comes from {info.source}.")
+        for info in self._named:
+            if info.status == "failed":
+                raise PluginError(f"plugin {info.name} cannot be used: {info.error}", info.hint)
 
-    def failures_hint(self) -> str:
-        """A sentence about plugins that failed or are blocked; empty when there are none."""
-        failed = [f"plugin {info.name} failed to load: {info.error}" for info in self.infos if info.status == "failed"]
-        blocked = [f"plugin {info.name} is blocked" for info in self.infos if info.status == "blocked"]
-        return "; ".join(failed + blocked)
+    def failed(self) -> list[str]:
+        """A sentence without its dot for every plugin that failed to load."""
+        return [f"plugin {info.name} failed to load: {info.error}" for info in self.infos if info.status == "failed"]
+
+    def unknown_blocks(self) -> list[str]:
+        """Names that were to be left out and that no plugin has."""
+        return sorted(self._block - {info.name for info in self.infos})
 
     @contextmanager
     def explain_unknown(self) -> Iterator[None]:
@@ -175,7 +190,8 @@ class PluginManager:
         try:
             yield
         except PluginError as error:
-            trouble = self.failures_hint()
+            blocked = [f"plugin {info.name} is blocked" for info in self.infos if info.status == "blocked"]
+            trouble = "; ".join(self.failed() + blocked)
             if not trouble:
                 raise
             raise PluginError(error.message, f"{error.hint} Note: {trouble}.".strip()) from error
@@ -189,7 +205,7 @@ class PluginManager:
         ]
 
     def notify(self, hook: str, say: Callable[[str], None], **arguments: Any) -> None:
-        """Call a milestone hook of every plugin. A plugin that raises is named once and left out of that hook from then on.
+        """Call a milestone hook of every plugin. One that raises is named once and left out of that hook from then on.
 
         Errors of adaflow's own kind (AdaflowError) pass through: a plugin may stop a run on purpose.
         """
@@ -200,9 +216,9 @@ class PluginManager:
                 impl.function(*(arguments[name] for name in impl.argnames))
             except AdaflowError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._muted.add((impl.plugin_name, hook))
-                say(f"plugin {impl.plugin_name} failed in {hook} and is left out from now on: {_where(error)}")
+                say(f"plugin {impl.plugin_name} failed in {hook} and is left out from now on: {_explain(error)}")
 
     def _add_entry_points(self) -> None:
         for point in sorted(importlib.metadata.entry_points(group="adaflow"), key=lambda p: p.name):
@@ -212,54 +228,98 @@ class PluginManager:
 
     def _add_file_or_module(self, text: str) -> PluginInfo:
         path = Path(text).expanduser()
-        if path.suffix != ".py" and not path.exists():
-            return self._add(text, lambda: importlib.import_module(text), f"module {text}")
-        info = self._add(path.stem, lambda: _import_file(path), f"file {path}")
+        is_module = path.suffix != ".py" and not path.exists()
+        source = _printable(f"module {text}" if is_module else f"file {os.path.abspath(path)}")
+        for info in self.infos:
+            if info.source == source:
+                return info
+        if is_module:
+            return self._add(text, partial(importlib.import_module, text), source)
+        info = self._add(path.stem, partial(_import_file, path), source)
         if path.is_file():
             info.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         return info
 
     def _add(self, name: str, load: Callable[[], Any], source: str, version: str = "") -> PluginInfo:
+        name, taken = _printable(name), self._pluggy.has_plugin(_printable(name))
         info = PluginInfo(name, source, version)
         self.infos.append(info)
         if name in self._block:
             info.status = "blocked"
-            return info
-        try:
-            plugin = load()
-            if self._pluggy.has_plugin(name):
-                raise PluginError(f"another plugin is already called {name!r}")
-            self._pluggy.register(plugin, name=name)
-            self._check_hook_names(plugin, info)
-            self._collect(info)
-        except (Exception, SystemExit) as error:
-            info.status, info.error = "failed", _where(error)
-            self._forget(info)
+        elif taken:
+            info.status, info.error = "failed", f"another plugin is called {name} already"
+            info.hint = "Rename its file."
+        else:
+            try:
+                self._register(load(), info)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                info.status, info.error = "failed", _explain(error)
+                info.hint = error.hint if isinstance(error, AdaflowError) else ""
+                self._forget(info)
         return info
 
-    def _check_hook_names(self, plugin: object, info: PluginInfo) -> None:
-        for caller in self._pluggy.get_hookcallers(plugin) or []:
-            if not caller.has_spec():
-                raise _unknown_hook(caller.name)
-            info.hooks.append(caller.name)
+    def _register(self, plugin: object, info: PluginInfo) -> None:
+        """Check the hooks of a plugin, and let it offer what it has."""
+        functions = self._hook_functions(plugin)
+        info.hooks = [hook for hook in HOOKS if hook in functions]
+        self._pluggy.register(plugin, name=info.name)
+        for hook, offered in self.registries.items():
+            if hook not in functions:
+                continue
+            functions[hook](*[Register(offered, info.name) for _ in _required(functions[hook])])
+            for kind, entries in ((offered.kind, offered), (f"{offered.kind} list", offered.aliases.values())):
+                names = [entry.name for entry in entries if entry.provider == info.name]
+                if names:
+                    info.registered[kind] = names
 
-    def _collect(self, info: PluginInfo) -> None:
-        for hook, registry in self.registries.items():
-            for impl in getattr(self._pluggy.hook, hook).get_hookimpls():
-                if impl.plugin_name == info.name:
-                    impl.function(*([Register(registry, info.name)] if impl.argnames else []))
-            names = [e.name for e in registry if e.provider == info.name]
-            names += [f"{alias.name} (alias)" for alias in registry.aliases.values() if alias.provider == info.name]
-            if names:
-                info.registered[registry.kind] = names
+    def _hook_functions(self, plugin: object) -> dict[str, Callable[..., Any]]:
+        """Hook → the function of the plugin that implements it.
+
+        Raises:
+            PluginError: there is none, or one of an unknown name, or with arguments that its hook does not have.
+        """
+        functions: dict[str, Callable[..., Any]] = {}
+        for attribute in dir(plugin):
+            options = self._pluggy.parse_hookimpl_opts(plugin, attribute)
+            if options is None:
+                continue
+            function = getattr(plugin, attribute)
+            hook = options.get("specname") or attribute
+            place = _place(inspect.getsourcefile(function), function.__code__.co_firstlineno)
+            if hook not in HOOKS:
+                unknown = _unknown_hook(hook)
+                raise PluginError(unknown.message + place, unknown.hint)
+            if options.get("wrapper") or options.get("hookwrapper"):
+                raise PluginError(
+                    f"{hook} is a wrapper, which adaflow does not call{place}", "Write it as a plain hook."
+                )
+            arguments = getattr(self._pluggy.hook, hook).spec.argnames
+            excess = [name for name in _required(function) if name not in arguments]
+            if excess:
+                raise PluginError(
+                    f"{hook} asks for {', '.join(excess)}, which the hook does not have{place}",
+                    f"It has {', '.join(arguments)}.",
+                )
+            functions[hook] = function
+        if not functions:
+            raise PluginError("no function in it is a hook", "Mark its hooks with @adaflow.hookimpl.")
+        return functions
 
     def _forget(self, info: PluginInfo) -> None:
         """Undo what a plugin did before it failed."""
-        for registry in self.registries.values():
-            registry.remove_provider(info.name)
+        for offered in self.registries.values():
+            offered.remove_provider(info.name)
         info.registered.clear()
-        if self._pluggy.get_plugin(info.name) is not None and sum(i.name == info.name for i in self.infos) == 1:
+        if self._pluggy.has_plugin(info.name):
             self._pluggy.unregister(name=info.name)
+
+
+def _required(function: Callable[..., Any]) -> list[str]:
+    """The arguments of a hook implementation; those with a default are its own business."""
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -280,22 +340,29 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _where(error: BaseException) -> str:
-    """One line: type, message, file and line of an exception."""
-    if isinstance(error, AdaflowError):
-        return error.message
-    text = " ".join(str(error).split()) or "no message"
+def _explain(error: BaseException) -> str:
+    """One line: type, message, file and line of an exception that a plugin raised."""
     if isinstance(error, SyntaxError):
-        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
-    frames = traceback.extract_tb(error.__traceback__)
-    last = next((f for f in reversed(frames) if "importlib" not in f.filename and f.filename != __file__), None)
-    place = f" ({last.filename}, line {last.lineno})" if last else ""
-    return f"{type(error).__name__}: {text}{place}"
+        return _printable(f"{type(error).__name__}: {error.msg}") + _place(error.filename, error.lineno)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(NOT_THE_PLUGIN)]
+    # The plugin's own last line, not that of a library it called.
+    home = os.path.dirname(frames[0].filename) if frames else ""
+    place = next((_place(f.filename, f.lineno) for f in reversed(frames) if f.filename.startswith(home)), "")
+    text = error.message if isinstance(error, AdaflowError) else traceback.format_exception_only(error)[0]
+    return _printable(" ".join(text.split())) + place
+
+
+def _place(file: str | None, line: int | None) -> str:
+    return f" ({file}, line {line})"
+
+
+def _printable(text: str) -> str:
+    """The text with control characters written out, so that no plugin can play tricks on a terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _unknown_hook(name: str) -> PluginError:
     known: Registry[None] = Registry("hook")
-    for hook in vars(hookspecs):
-        if hook.startswith(("register_", "run_")) or hook in ("tick", "snapshot_saved"):
-            known.add(hook, None, "adaflow")
+    for hook in HOOKS:
+        known.add(hook, None, "adaflow")
     return known.unknown(name)

@@ -94,10 +94,10 @@ class Registry(Generic[T]):
         return PluginError(f"there is no {self.kind} named {name!r}", hint)
 
     def _check_name(self, name: str, provider: str) -> None:
-        if not isinstance(name, str) or not NAME.fullmatch(name):
+        if not isinstance(name, str) or not NAME.fullmatch(name) or name == "none":
             raise PluginError(
-                f"plugin {provider} registers a {self.kind} with the unusable name {name!r}",
-                "A name starts with a letter and has letters, digits, and . : _ - only, 64 at most.",
+                f"plugin {provider} registers the name {name!r} for its {self.kind}, which cannot be used",
+                "A name starts with a letter and has letters, digits, and . : _ - only, 64 at most; it is not none.",
             )
         taken = self.entries.get(name) or self.aliases.get(name)
         if taken is not None:

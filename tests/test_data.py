@@ -211,6 +211,16 @@ def test_a_zip_is_read_by_many_threads(folder, tmp_path):
             future.result()
 
 
+def test_threads_take_turns_at_the_file_of_a_zip(folder, tmp_path):
+    source = ZipSource(zip_folder(folder, tmp_path / "x.zip"))
+    with ThreadPoolExecutor(1) as pool:
+        with source._archive.lock:
+            reading = pool.submit(read_all, source)
+            with pytest.raises(TimeoutError):
+                reading.result(timeout=0.2)
+        reading.result(timeout=20)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_zip_is_read_after_a_fork_in_the_middle_of_reading(folder, tmp_path):

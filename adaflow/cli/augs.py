@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from adaflow.cli import app
-from adaflow.cli.options import Block, Json, PluginFiles, load_plugins
+from adaflow.cli.options import Block, Json, PluginFiles, load_plugins, make_folder
 
 augs_app = typer.Typer(help="Augmentations: what there is and what it looks like.", no_args_is_help=True)
 app.add_typer(augs_app, name="augs")
@@ -26,21 +26,22 @@ def list_augs(plugin: PluginFiles = None, block: Block = None, as_json: Json = F
     if as_json:
         typer.echo(json.dumps({"transforms": rows, "aliases": aliases}, indent=2))
         return
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("name", "kind", "settings", "plugin", "what it does")
+    table = Table("name", "kind", "settings", "plugin", "what it does", box=SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(row[key]) for key in ("name", "kind", "settings", "plugin", "summary")))
     console = Console()
     console.print(table)
-    names = Table("short name", "stands for")
+    names = Table("short name", "stands for", box=SIMPLE_HEAD, pad_edge=False)
     for name, value in aliases.items():
         names.add_row(name, value)
     console.print(names)
-    if hint := manager.failures_hint():
-        typer.echo(hint, err=True)
+    for sentence in manager.failed():
+        typer.echo(f"Note: {sentence}.", err=True)
 
 
 @augs_app.command()
@@ -66,5 +67,6 @@ def preview(
         pipeline = build_pipeline(augs, manager.augmentations)
         with open_source(data, manager.datasets) as source:
             sheet = preview_sheet(pipeline, source, probabilities, columns, seed)
+    make_folder(out.parent)
     save_png(out, sheet)
     typer.echo(f"{out}: row 1 as it is, then p = {', '.join(f'{value:g}' for value in probabilities)}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaflow.errors import UsageError
+from adaflow.errors import FileError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,16 +23,21 @@ PluginFiles = Annotated[
 Block = Annotated[
     list[str] | None, typer.Option("--block", metavar="NAME", help="Leave a plugin out; may be given again.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+MOST_SEEDS = 1_000_000
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.")]
 
 
 def load_plugins(files: list[str] | None, block: list[str] | None, strict: bool = True) -> PluginManager:
-    """All plugins; with `strict`, a failed one among `files` is an error."""
+    """All plugins. With `strict`, one of `files` that failed is an error, and others that failed are named."""
     from adaflow.plugin_manager import PluginManager
 
     manager = PluginManager(files or (), block or ())
     if strict:
         manager.require_named()
+    notes = manager.failed() if strict else []
+    notes += [f"--block {name}: there is no such plugin" for name in manager.unknown_blocks()]
+    for note in notes if os.environ.get("RANK", "0") == "0" else ():
+        typer.echo(f"Note: {note}.", err=True)
     return manager
 
 
@@ -39,7 +45,7 @@ def parse_range(text: str) -> list[int]:
     """`0-35`, `1,4,7` or a mix of both.
 
     Raises:
-        UsageError: anything else.
+        UsageError: anything else, or a range that goes too far.
     """
     numbers: list[int] = []
     for part in text.split(","):
@@ -49,6 +55,8 @@ def parse_range(text: str) -> list[int]:
         first, last = int(match.group(1)), int(match.group(2) or match.group(1))
         if last < first:
             raise UsageError(f"the range {part.strip()!r} runs backwards")
+        if last >= 2**63 or last - first >= MOST_SEEDS:
+            raise UsageError(f"{part.strip()!r} goes too far", f"Seeds are below 2^63; {MOST_SEEDS} at a time at most.")
         numbers += range(first, last + 1)
     return numbers
 
@@ -76,9 +84,13 @@ def progress_bar(label: str) -> Callable[[int, int], None]:
 
 
 def make_folder(path: Path) -> Path:
-    """Create a folder for results."""
+    """Create a folder for results.
+
+    Raises:
+        FileError: it cannot be created.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot create the folder {path}: {error.strerror}") from error
+        raise FileError(f"cannot create the folder {path}: {error.strerror}", "Choose another one.") from error
     return path

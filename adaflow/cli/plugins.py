@@ -21,14 +21,13 @@ def list_plugins(plugin: PluginFiles = None, block: Block = None, as_json: Json 
     if as_json:
         typer.echo(json.dumps([asdict(info) for info in manager.infos], indent=2))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("name", "version", "source", "status", "offers", "listens to")
     for info in manager.infos:
-        offers = "\n".join(f"{kind}: {', '.join(names)}" for kind, names in info.registered.items())
-        listens = "\n".join(hook for hook in info.hooks if not hook.startswith("register_"))
-        status = Text(f"{info.status}: {info.error}" if info.error else info.status)
-        table.add_row(Text(info.name), info.version, Text(info.source), status, Text(offers), listens)
-    Console().print(table)
+        name = typer.style(info.name, bold=True)
+        status = typer.style(info.status, fg=typer.colors.RED if info.status == "failed" else None)
+        typer.echo(f"{name}{' ' * bool(info.version)}{info.version} ({info.source}): {status}")
+        listens = [hook for hook in info.hooks if not hook.startswith("register_")]
+        for what, names in [*info.registered.items(), ("listens to", listens)]:
+            if names:
+                typer.echo(f"    {what + ':':19} {', '.join(names)}")
+        for line in filter(None, (info.error, info.hint)):
+            typer.echo(f"    {line}")

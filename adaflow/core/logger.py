@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 class Logger(ABC):
     """Receives what a run tells. Lives on rank 0 only."""
 
-    def start(self, run: Run) -> None:
+    def start(self, run: Run) -> None:  # noqa: B027
         """The run begins, or continues at `run.state.images`: drop what was written beyond that point."""
 
     @abstractmethod
     def tick(self, run: Run, stats: dict[str, Any]) -> None:
         """Statistics of one tick, as in the `tick` hook."""
 
-    def metrics(self, run: Run, results: dict[str, Any]) -> None:
+    def metrics(self, run: Run, results: dict[str, Any]) -> None:  # noqa: B027
         """One metric's results at a snapshot: keys `metric`, `results`, `images`, `snapshot`, `seconds`."""
 
-    def step(self, run: Run) -> None:
+    def step(self, run: Run) -> None:  # noqa: B027
         """A training step ended. Called often: return quickly."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """The run ends."""

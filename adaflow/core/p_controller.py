@@ -55,7 +55,7 @@ class PController(ABC):
         """Plain values and tensors to save."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 (most have no state)
         """Take back what `state_dict` gave."""
 
 

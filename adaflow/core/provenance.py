@@ -20,7 +20,7 @@ from adaflow.core.run import Run
 
 
 def provenance(run: Run) -> dict[str, Any]:
-    """Plain values that say what made this run. No user, host or path of home is among them, but those on the command line."""
+    """Plain values that say what made this run. No user, host or path is among them, but those the user gave."""
     return {
         "adaflow": adaflow.__version__,
         "git": git_revision(Path(adaflow.__file__).parent),
@@ -43,7 +43,8 @@ def git_revision(folder: Path) -> str:
         return ""
 
     def ask(*arguments: str) -> str:
-        answer = subprocess.run([git, "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False)
+        command = [git, "-C", str(folder), *arguments]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
         return answer.stdout.strip() if answer.returncode == 0 else ""
 
     revision = ask("rev-parse", "HEAD")
@@ -59,8 +60,9 @@ def write_config(run: Run) -> None:
 def write_provenance(run: Run) -> None:
     """Write `provenance.json`, and keep the source of plugin files beside it in `plugins/`."""
     write_json(run.folder / "provenance.json", provenance(run))
-    for name in run.config.plugins:
-        source = Path(name)
+    for source in (Path(name) for name in run.config.plugins):
+        if not source.is_file():
+            continue  # an installed module
         (run.folder / "plugins").mkdir(exist_ok=True)
         with committed(run.folder / "plugins" / source.name) as file:
             file.write(source.read_bytes())

@@ -12,7 +12,7 @@ from adaflow.config import Table, from_table, merge
 from adaflow.core.build import format_item, parse_plugin
 from adaflow.core.data.dataset import DataConfig, Dataset
 from adaflow.core.presets import preset_table
-from adaflow.core.run_config import RunConfig
+from adaflow.core.run_config import RunConfig, ScheduleConfig
 from adaflow.errors import ConfigError, UsageError
 from adaflow.plugin_manager import PluginManager
 
@@ -20,19 +20,33 @@ PRETRAINED_KIMG = 100.0
 """Thousands of images from p = 0 to 1 when a run starts from a trained network (arXiv 2006.06676, appendix C)."""
 
 
+def resolve_plugins(table: Table) -> tuple[list[str], list[str]]:
+    """The plugins of a configuration table: those to load, files with their whole path, and those to leave out.
+
+    Raises:
+        ConfigError: they are not lists of texts.
+    """
+    for key in ("plugins", "block"):
+        names = table.get(key, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"{key} is no list of texts (got {names!r})", f'Write {key} = ["name"].')
+    # The run may be resumed from elsewhere.
+    files = [os.path.abspath(name) if os.path.exists(name) else name for name in table.get("plugins", [])]
+    return files, table.get("block", [])
+
+
 def resolve_data(table: Table) -> DataConfig:
     """The data part of a configuration table.
 
     Raises:
         UsageError: no data are named.
+        ConfigError: unknown settings, wrong types, values out of range.
     """
     if not table.get("data", {}).get("source"):
         raise UsageError("no data set is named", "Give a folder or a zip with --data, or --data demo:lesions.")
-    source = table["data"]["source"]
-    if Path(source).exists():
-        # The run folder may be resumed from elsewhere.
-        table = merge(table, {"data": {"source": os.path.abspath(source)}})
-    return from_table(DataConfig, table["data"])
+    data = from_table(DataConfig, table["data"])
+    # The run may be resumed from elsewhere.
+    return dataclasses.replace(data, source=os.path.abspath(data.source)) if os.path.exists(data.source) else data
 
 
 def resolve_config(
@@ -52,7 +66,7 @@ def resolve_config(
         plugins: to know the settings of controllers.
         processes: how many share a batch.
         on_gpu: the default preset is `auto` on a GPU and `tiny` on a CPU.
-        target: `--target`, a setting of the controller.
+        target: `--target`, a setting of the controller. Without a controller, a given p stays fixed.
 
     Raises:
         ConfigError: unknown settings, wrong types, values out of range.
@@ -65,14 +79,15 @@ def resolve_config(
             if table.get(part, {}).get(key, value) != value:
                 raise ConfigError(f"{part}.{key} follows from the data, where it is {value}")
     if name == "auto" and "batch" in table.get("schedule", {}):
-        batch = table["schedule"]["batch"]
+        batch = from_table(ScheduleConfig, table["schedule"]).batch
         preset["loss"]["r1_gamma"] = 0.0002 * dataset.resolution**2 / batch
         preset["schedule"]["ema_kimg"] = batch * 10 / 32
     table = merge(preset, table, {"data": dataclasses.asdict(data)})
     augment = table.setdefault("augment", {})
-    pretrained = bool(table.get("init_from"))
-    augment["controller"] = full_controller(augment.get("controller", "rt"), plugins, target, pretrained)
-    return from_table(RunConfig, table)
+    augment.setdefault("controller", "fixed" if "p" in augment else "rt")
+    config = from_table(RunConfig, table)
+    controller = full_controller(config.augment.controller, plugins, target, bool(config.init_from))
+    return dataclasses.replace(config, augment=dataclasses.replace(config.augment, controller=controller))
 
 
 def full_controller(text: str, plugins: PluginManager, target: float | None, pretrained: bool) -> str:
@@ -84,7 +99,7 @@ def full_controller(text: str, plugins: PluginManager, target: float | None, pre
     if target is not None:
         if "target" not in known:
             raise UsageError(f"the p controller {item.name} has no target", "Use --target with rt or rv.")
-        arguments.setdefault("target", target)
+        arguments["target"] = target
     if pretrained and {"target", "kimg"} <= known:
         arguments.setdefault("kimg", PRETRAINED_KIMG)
     return format_item(item.name, arguments)
@@ -124,4 +139,5 @@ def new_run_folder(outdir: Path, description: str) -> Path:
                 continue
             return folder
     except OSError as error:
-        raise ConfigError(f"cannot create a run folder in {outdir}: {error.strerror}", "Choose another --outdir.") from error
+        reason = f"cannot create a run folder in {outdir}: {error.strerror}"
+        raise ConfigError(reason, "Choose another --outdir.") from error

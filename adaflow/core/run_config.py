@@ -144,7 +144,8 @@ def shard_count(config: RunConfig, processes: int) -> int:
     """
     batch, batch_gpu = config.schedule.batch, config.schedule.batch_gpu
     if batch % processes:
-        raise ConfigError(f"a batch of {batch} cannot be shared by {processes} processes", "Choose a multiple with --batch.")
+        reason = f"a batch of {batch} cannot be shared by {processes} processes"
+        raise ConfigError(reason, "Choose a multiple with --batch.")
     local = batch // processes
     rounds = -(-local // (batch_gpu or local))
     if local % rounds:

@@ -49,7 +49,7 @@ class TrainState:
         tick: ticks done.
         tick_start: images at which the present tick began.
         last_snapshot: images at the last network snapshot, −1 before the first.
-            bad_steps: optimizer steps left out in a row because of non-finite gradients.
+            bad_steps: training steps in a row in which an update was left out because of non-finite gradients.
         seconds: spent in training, over all sittings.
     """
 

@@ -20,26 +20,28 @@ from adaflow.errors import DivergedError
 
 if TYPE_CHECKING:
     from adaflow.core.run import Run
+    from adaflow.core.state import TrainState
 
 OBSERVED = 6
 """Sums kept for the controller: sign(D(real)), D(real), D(fake), their count, D(val) and its count."""
 
-MAX_BAD_STEPS = 20
-"""Optimizer steps in a row with non-finite gradients before the run counts as diverged."""
+MAX_BAD_STEPS = 10
+"""Training steps in a row with non-finite gradients before the run counts as diverged."""
 
 
 def training_step(run: Run) -> None:
     """Train on one batch and advance the state of the run."""
     state, loss = run.state, run.config.loss
 
-    update(run, state.D, state.D_opt, discriminator_loss)
+    good = update(run, state.D, state.D_opt, discriminator_loss)
     if loss.r1_gamma > 0 and state.step % loss.r1_interval == 0:
-        update(run, state.D, state.D_opt, r1_loss, gain=loss.r1_interval)
+        good &= update(run, state.D, state.D_opt, r1_loss, gain=loss.r1_interval)
 
-    update(run, state.G, state.G_opt, generator_loss)
+    good &= update(run, state.G, state.G_opt, generator_loss)
     if loss.pl_weight > 0 and state.step % loss.pl_interval == 0:
-        update(run, state.G, state.G_opt, path_length_loss, gain=loss.pl_interval)
+        good &= update(run, state.G, state.G_opt, path_length_loss, gain=loss.pl_interval)
 
+    check_divergence(state, good)
     state.step += 1
     state.images += run.config.schedule.batch
     average_weights(run)
@@ -53,8 +55,12 @@ def update(
     optimizer: torch.optim.Optimizer,
     loss: Callable[[Run, Tensor], Tensor],
     gain: float = 1.0,
-) -> None:
-    """One optimizer step of `network` on `gain` × the mean of `loss(run, counters)` over the batch."""
+) -> bool:
+    """One optimizer step of `network` on `gain` × the mean of `loss(run, counters)` over the batch.
+
+    Returns:
+        False if the gradients were not finite and the step was left out.
+    """
     state = run.state
     trainable = run.trainable[network]
     for parameter in run.all_trainable:
@@ -64,14 +70,18 @@ def update(
     for counters in shards:
         (loss(run, counters).mean() * (gain / len(shards))).backward()  # type: ignore[no-untyped-call]
     shared = [state.G.mapping.w_avg] if network is state.G else []
-    if average_gradients(run.world, list(trainable), also=shared):
+    finite = average_gradients(run.world, list(trainable), also=shared)
+    if finite:
         optimizer.step()
-        state.bad_steps = 0
-        return
-    state.bad_steps += 1
+    return finite
+
+
+def check_divergence(state: TrainState, good: bool) -> None:
+    """Count training steps in a row with non-finite gradients, and give up after many."""
+    state.bad_steps = 0 if good else state.bad_steps + 1
     if state.bad_steps >= MAX_BAD_STEPS:
         raise DivergedError(
-            f"the gradients were not finite in {MAX_BAD_STEPS} updates in a row, at {state.images / 1000:.1f} kimg",
+            f"gradients were not finite in {MAX_BAD_STEPS} steps in a row, at {state.images / 1000:.1f} kimg",
             "Go back to an earlier snapshot with --init-from, and lower --lr or raise --gamma or --batch.",
         )
 

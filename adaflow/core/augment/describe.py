@@ -22,10 +22,7 @@ def describe_transforms(registry: Registry[type[Transform]]) -> list[dict[str, s
         {
             "name": entry.name,
             "kind": kind_name(entry.value),
-            "settings": ", ".join(
-                f"{field.name}={field.default!r}"
-                for field in (dataclasses.fields(entry.value) if dataclasses.is_dataclass(entry.value) else ())
-            ),
+            "settings": ", ".join(_settings(entry.value)),
             "plugin": entry.provider,
             "summary": (inspect.getdoc(entry.value) or "").split("\n")[0],
         }
@@ -39,3 +36,8 @@ def kind_name(transform: type[Transform]) -> str:
         if isinstance(transform, type) and issubclass(transform, kind):
             return name
     return "unknown"
+
+
+def _settings(transform: type[Transform]) -> list[str]:
+    fields = dataclasses.fields(transform) if dataclasses.is_dataclass(transform) else ()
+    return [f.name if f.default is dataclasses.MISSING else f"{f.name}={f.default!r}" for f in fields if f.init]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from adaflow.core.metric import Metric, MetricContext
+from adaflow.errors import ConfigError
 from adaflow.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     x, y = x.double(), y.double()
     mean_x, mean_y = x.mean(0), y.mean(0)
     centred_x, centred_y = (x - mean_x) / len(x) ** 0.5, (y - mean_y) / len(y) ** 0.5
-    # tr((Cx·Cy)^½) is the sum of the singular values of Y·Xᵀ, whose squares are the eigenvalues of Cx·Cy.
-    root = torch.linalg.svdvals(centred_y @ centred_x.T).sum()
+    # tr((Cx·Cy)^½) is the sum of the singular values of Y·Xᵀ, whose squares are the eigenvalues of Cx·Cy. The
+    # triangular factors of X and Y have the same covariances, and at most D rows.
+    root_x, root_y = (torch.linalg.qr(centred, mode="r").R for centred in (centred_x, centred_y))
+    root = torch.linalg.svdvals(root_y @ root_x.T).sum()
     traces = centred_x.square().sum() + centred_y.square().sum()
     return float((mean_x - mean_y).square().sum() + traces - 2 * root)
 
@@ -40,10 +43,17 @@ class FrechetDistance(Metric):
     Args:
         num: number of generated images.
         extractor: name of the feature extractor; "" is the default one.
+
+    Raises:
+        ConfigError: `num` is no whole number of at least 2.
     """
 
     num: int = 500
     extractor: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.num, int) or self.num < 2:
+            raise ConfigError(f"num is {self.num}", "Choose a whole number of at least 2.")
 
     def compute(self, context: MetricContext) -> dict[str, float]:
         """`fd<num>_<extractor>`."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from adaflow.core.p_controller import Observation, PController
+from adaflow.errors import ConfigError
 from adaflow.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -18,17 +19,35 @@ def step_towards(target: float, value: float, seen: Observation, kimg: float) ->
     return seen.p + direction * seen.images_since / (kimg * 1000)
 
 
+def check_settings(target: float, lowest: float, kimg: float) -> None:
+    """Refuse what no run can use.
+
+    Raises:
+        ConfigError: a target out of range, or a pace that is not positive.
+    """
+    if not lowest <= target <= 1:
+        raise ConfigError(f"target is {target}", f"Choose a number from {lowest:g} to 1.")
+    if kimg <= 0:
+        raise ConfigError(f"kimg is {kimg}", "Choose a positive number.")
+
+
 @dataclass
 class RT(PController):
     """r_t = E[sign(D(reals))]: the share of reals that the discriminator is sure of, 2·share − 1.
 
     Args:
-        target: r_t to hold, in (−1, 1).
-        kimg: thousands of images that p needs from 0 to 1; at least 1e-3.
+        target: r_t to hold, from −1 to 1.
+        kimg: thousands of images that p needs from 0 to 1.
+
+    Raises:
+        ConfigError: a setting out of range.
     """
 
     target: float = 0.6
     kimg: float = 500
+
+    def __post_init__(self) -> None:
+        check_settings(self.target, -1.0, self.kimg)
 
     def update(self, seen: Observation) -> float:
         """One step up when r_t is above the target, one down when below."""
@@ -41,14 +60,20 @@ class RV(PController):
     images look as fake as the fakes.
 
     Args:
-        target: r_v to hold, in (0, 1).
+        target: r_v to hold, from 0 to 1.
         kimg: thousands of images that p needs from 0 to 1.
+
+    Raises:
+        ConfigError: a setting out of range.
     """
 
     needs_validation: ClassVar[bool] = True
 
     target: float = 0.5
     kimg: float = 500
+
+    def __post_init__(self) -> None:
+        check_settings(self.target, 0.0, self.kimg)
 
     def update(self, seen: Observation) -> float:
         """One step up when r_v is above the target, one down when below; no step without validation scores."""

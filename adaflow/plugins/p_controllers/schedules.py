@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from adaflow.core.p_controller import Observation, PController
+from adaflow.errors import ConfigError
 from adaflow.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -21,11 +22,20 @@ class Linear(PController):
         start: p at the first image.
         end: p after `kimg`.
         kimg: length of the way in thousands of images; None takes the whole run.
+
+    Raises:
+        ConfigError: a setting out of range.
     """
 
     start: float = 0.0
     end: float = 0.3
     kimg: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.start <= 1 and 0 <= self.end <= 1):
+            raise ConfigError(f"start is {self.start} and end is {self.end}", "Choose numbers from 0 to 1.")
+        if self.kimg is not None and self.kimg <= 0:
+            raise ConfigError(f"kimg is {self.kimg}", "Choose a positive number.")
 
     def update(self, seen: Observation) -> float:
         """p at this point of the way."""
