@@ -28,7 +28,24 @@ _HOMES = {
     "load_network": "adaflow.core.snapshot",
 }
 
-__all__ = ["__version__", *_HOMES]
+__all__ = [
+    "ColorTransform",
+    "Draw",
+    "FeatureExtractor",
+    "FilterTransform",
+    "GeometryTransform",
+    "ImageSource",
+    "ImageTransform",
+    "Logger",
+    "Metric",
+    "MetricContext",
+    "Observation",
+    "PController",
+    "Run",
+    "__version__",
+    "hookimpl",
+    "load_network",
+]
 
 if TYPE_CHECKING:
     from adaflow.core.augment.transform import ColorTransform, FilterTransform, GeometryTransform, ImageTransform

@@ -63,15 +63,15 @@ def to_toml(config: Any) -> str:
     return tomli_w.dumps(to_table(config))
 
 
-def from_table(kind: type[T], table: Mapping[str, Any]) -> T:
-    """A checked dataclass from a table.
+def from_table(kind: type[T], table: Mapping[str, Any], prefix: str = "") -> T:
+    """A checked dataclass from a table, which is all of the configuration or the section that `prefix` names.
 
     Raises:
         ConfigError: an unknown key, a value of the wrong type or out of range, by its dotted name.
     """
     from pydantic import TypeAdapter, ValidationError
 
-    check_keys(kind, table)
+    check_keys(kind, table, prefix)
     try:
         return TypeAdapter(kind).validate_python(table)
     except ValidationError as error:
@@ -79,7 +79,7 @@ def from_table(kind: type[T], table: Mapping[str, Any]) -> T:
         cause = first.get("ctx", {}).get("error")
         if isinstance(cause, ConfigError):
             raise cause from None
-        where = ".".join(str(part) for part in first["loc"])
+        where = prefix + ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{where}: {first['msg'].lower()} (got {first['input']!r})") from None
 
 
@@ -126,5 +126,7 @@ def check_keys(kind: type[Any], table: Mapping[str, Any], prefix: str = "") -> N
         if dataclasses.is_dataclass(section) and isinstance(section, type):
             if not isinstance(value, Mapping):
                 example = next(iter(get_type_hints(section)))
-                raise ConfigError(f"{name} is a section, not a value (got {value!r})", f"Set {name}.{example} and so on.")
+                raise ConfigError(
+                    f"{name} is a section, not a value (got {value!r})", f"Set {name}.{example} and so on."
+                )
             check_keys(section, value, f"{name}.")

@@ -1,8 +1,8 @@
 """Every hook of adaflow, in the order of a run's life. This is the page to read before writing a plugin.
 
-A plugin is a module (or any object) with functions of these names, marked with `adaflow.hookimpl`. The first group puts
-things on offer under a name, which a run then picks by that name; the second tells what a run is doing. Hooks are called
-when a run is put together and at milestones, never inside tensor code.
+A plugin is a module (or any object) with functions of these names, marked with `adaflow.hookimpl`. The first group
+puts things on offer under a name, which a run then picks by that name; the second tells what a run is doing. Hooks are
+called when a run is put together and at milestones, never inside tensor code.
 """
 
 from __future__ import annotations
@@ -32,17 +32,23 @@ hookimpl = pluggy.HookimplMarker("adaflow")
 
 @hookspec
 def register_datasets(register: Register[DatasetReader]) -> None:
-    """Offer a reader of image collections: `register("dicom", DicomReader())`. The first whose `can_open` agrees is used."""
+    """Offer a reader of image collections: `register("dicom", DicomReader())`.
+
+    The first reader, by name, whose `can_open` agrees is used.
+    """
 
 
 @hookspec
 def register_augmentations(register: Register[type[Transform]]) -> None:
-    """Offer transforms: `register("hair", Hair)`, then `--augs blit,hair`. `register.alias("mine", "blit,hair*0.5")` names a list."""
+    """Offer transforms: `register("hair", Hair)`, then `--augs blit,hair`.
+
+    `register.alias("mine", "blit,hair*0.5")` gives a list of transforms a name.
+    """
 
 
 @hookspec
 def register_p_controllers(register: Register[type[PController]]) -> None:
-    """Offer a controller of the augmentation probability p: `register("pid", PID)`, then `--p-controller "pid(gain=2)"`."""
+    """Offer a controller of the probability p: `register("pid", PID)`, then `--p-controller "pid(gain=2)"`."""
 
 
 @hookspec
@@ -62,12 +68,15 @@ def register_loggers(register: Register[type[Logger]]) -> None:
 
 @hookspec
 def run_started(run: Run) -> None:
-    """A run begins or continues; its folder exists, its networks and data are ready. Rank 0 only, like all that follow."""
+    """A run begins or continues; its folder exists, its networks and data are ready.
+
+    This hook and those that follow are called in the first process only.
+    """
 
 
 @hookspec
 def tick(run: Run, stats: dict[str, Any]) -> None:
-    """A tick ended. `stats` maps names such as `Loss/scores/real` to `{"num", "mean", "std"}`, and `Progress/*` likewise."""
+    """A tick ended. `stats` maps names such as `Loss/scores/real` or `Progress/kimg` to `{"num", "mean", "std"}`."""
 
 
 @hookspec

@@ -30,7 +30,7 @@ def prepare(
     name_column: Annotated[str, typer.Option(help="Its column of image names.")] = "image_name",
     label_column: Annotated[str, typer.Option(help="Its column of labels.")] = "target",
     workers: Annotated[int, typer.Option(help="Threads.")] = 2,
-    force: Annotated[bool, typer.Option("--force", help="Replace the destination.")] = False,
+    force: Annotated[bool, typer.Option("--force", metavar="", help="Replace the destination.")] = False,
     as_json: Json = False,
     plugin: PluginFiles = None,
     block: Block = None,

@@ -18,10 +18,21 @@ if TYPE_CHECKING:
 
 PluginFiles = Annotated[
     list[str] | None,
-    typer.Option("--plugin", metavar="FILE.py", help="Load a plugin from a file (or module); may be given again."),
+    typer.Option(
+        "--plugin",
+        metavar="FILE.py",
+        help="Load a plugin from a file (or module); may be given again.",
+        rich_help_panel="Settings and plugins",
+    ),
 ]
 Block = Annotated[
-    list[str] | None, typer.Option("--block", metavar="NAME", help="Leave a plugin out; may be given again.")
+    list[str] | None,
+    typer.Option(
+        "--block",
+        metavar="NAME",
+        help="Leave a plugin out; may be given again.",
+        rich_help_panel="Settings and plugins",
+    ),
 ]
 MOST_SEEDS = 1_000_000
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.")]

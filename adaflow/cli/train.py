@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,78 +16,129 @@ from adaflow.errors import ExitCode, FileError, UsageError
 
 if TYPE_CHECKING:
     from adaflow.core.data.dataset import Dataset
-    from adaflow.core.distributed import World
     from adaflow.core.run import Run
-    from adaflow.core.run_config import RunConfig
-    from adaflow.plugin_manager import PluginManager
 
-DATA, NETWORK, SCHEDULE, AUGMENT = "Data", "Networks and losses", "Length and portions", "Augmentation"
+DATA, AUGMENT, SCHEDULE = "Data", "Augmentation", "Length and portions"
+NETWORK, SETTINGS = "Networks and losses", "Settings and plugins"
 
 
 @app.command()
 def train(
-    data: Annotated[str, typer.Option(help="Folder or zip of images, or demo:lesions.", rich_help_panel=DATA)] = "",
+    context: typer.Context,
+    data: Annotated[str, typer.Option(help="Folder or zip of images, or demo:lesions.")] = "",
     outdir: Annotated[Path, typer.Option(help="Where run folders go.")] = Path("runs"),
     cfg: Annotated[
-        str, typer.Option(help="Preset: auto, tiny, stylegan2, paper256, paper512, paper1024, cifar. Default: auto on a GPU, tiny on a CPU.")
-    ] = "",
-    cond: Annotated[bool | None, typer.Option("--cond", help="Train with labels.", rich_help_panel=DATA)] = None,
+        str | None,
+        typer.Option(
+            help="Preset: auto (default on a GPU), tiny (on a CPU), stylegan2, paper256, paper512, paper1024, cifar."
+        ),
+    ] = None,
+    gpus: Annotated[int, typer.Option(help="Processes: one per GPU, or several on a CPU.", min=1)] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", metavar="", help="Show what would happen; touch nothing.")
+    ] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN|X.pkl", help="A run folder: go on with it exactly. A network: as --init-from."),
+    ] = None,
+    init_from: Annotated[str | None, typer.Option(metavar="X.pkl", help="Start a new run from these weights.")] = None,
+    cond: Annotated[
+        bool | None, typer.Option("--cond", metavar="", help="Train with labels.", rich_help_panel=DATA)
+    ] = None,
     subset: Annotated[int | None, typer.Option(help="Use only so many images.", rich_help_panel=DATA)] = None,
-    mirror: Annotated[bool | None, typer.Option("--mirror", help="Add left-right flips.", rich_help_panel=DATA)] = None,
-    mirrory: Annotated[bool | None, typer.Option("--mirrory", help="Add upside-down flips.", rich_help_panel=DATA)] = None,
-    val_fraction: Annotated[float | None, typer.Option(help="Share of images kept out of training.", rich_help_panel=DATA)] = None,
+    mirror: Annotated[
+        bool | None, typer.Option("--mirror", metavar="", help="Add left-right flips.", rich_help_panel=DATA)
+    ] = None,
+    mirrory: Annotated[
+        bool | None, typer.Option("--mirrory", metavar="", help="Add upside-down flips.", rich_help_panel=DATA)
+    ] = None,
+    val_fraction: Annotated[
+        float | None, typer.Option(help="Share of images kept out of training.", rich_help_panel=DATA)
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Threads that decode images.", rich_help_panel=DATA)] = None,
     augs: Annotated[
         str | None,
-        typer.Option("--augs", "--augpipe", help='Transforms: "blit,geom", "bgc", "blit,color*0.5,hue=off", "none".', rich_help_panel=AUGMENT),
+        typer.Option(
+            "--augs",
+            "--augpipe",
+            help='Transforms: "bgc" (default), "blit,geom", "blit,color*0.5,hue=off", "none".',
+            rich_help_panel=AUGMENT,
+        ),
     ] = None,
     p_controller: Annotated[
-        str | None, typer.Option(help='How p is found: rt, rv, fixed, linear, cosine; "cosine(end=0.3)".', rich_help_panel=AUGMENT)
+        str | None,
+        typer.Option(
+            help='How p is found: rt (default), rv, fixed, linear, cosine; or "cosine(end=0.3)".',
+            rich_help_panel=AUGMENT,
+        ),
     ] = None,
-    p: Annotated[float | None, typer.Option(help="p at the start; alone, p stays fixed there.", rich_help_panel=AUGMENT)] = None,
-    p_max: Annotated[float | None, typer.Option(help="Cap on p.", rich_help_panel=AUGMENT)] = None,
-    target: Annotated[float | None, typer.Option(help="Target of rt (0.6) or rv (0.5).", rich_help_panel=AUGMENT)] = None,
+    p: Annotated[
+        float | None,
+        typer.Option(help="p at the start; without a controller it stays there.", rich_help_panel=AUGMENT),
+    ] = None,
+    p_max: Annotated[float | None, typer.Option(help="Cap on p, 0.8 by default.", rich_help_panel=AUGMENT)] = None,
+    target: Annotated[
+        float | None, typer.Option(help="Target of rt (default 0.6) or rv (0.5).", rich_help_panel=AUGMENT)
+    ] = None,
     kimg: Annotated[float | None, typer.Option(help="Length in thousands of images.", rich_help_panel=SCHEDULE)] = None,
-    batch: Annotated[int | None, typer.Option(help="Images per step, over all processes.", rich_help_panel=SCHEDULE)] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Images per step, over all processes.", rich_help_panel=SCHEDULE)
+    ] = None,
     batch_gpu: Annotated[
-        int | None, typer.Option(help="At most so many per process at a time (gradient accumulation).", rich_help_panel=SCHEDULE)
+        int | None,
+        typer.Option(help="At most so many per process at a time (gradient accumulation).", rich_help_panel=SCHEDULE),
     ] = None,
     tick: Annotated[float | None, typer.Option(help="Thousands of images per tick.", rich_help_panel=SCHEDULE)] = None,
     snap: Annotated[int | None, typer.Option(help="Ticks per snapshot.", rich_help_panel=SCHEDULE)] = None,
-    keep: Annotated[int | None, typer.Option(help="Network snapshots to keep; 0: all.", rich_help_panel=SCHEDULE)] = None,
+    keep: Annotated[
+        int | None, typer.Option(help="Network snapshots to keep; 0: all.", rich_help_panel=SCHEDULE)
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.", rich_help_panel=SCHEDULE)] = None,
-    gpus: Annotated[int, typer.Option(help="Processes: one per GPU, or several on a CPU.", min=1, rich_help_panel=SCHEDULE)] = 1,
     gamma: Annotated[float | None, typer.Option(help="Weight of R1.", rich_help_panel=NETWORK)] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of both networks.", rich_help_panel=NETWORK)] = None,
     cbase: Annotated[int | None, typer.Option(help="Channels × resolution.", rich_help_panel=NETWORK)] = None,
     cmax: Annotated[int | None, typer.Option(help="Most channels of a layer.", rich_help_panel=NETWORK)] = None,
-    map_layers: Annotated[int | None, typer.Option(help="Layers of the mapping network.", rich_help_panel=NETWORK)] = None,
-    freezed: Annotated[int | None, typer.Option(help="Freeze so many layers of D.", rich_help_panel=NETWORK)] = None,
-    init_from: Annotated[str | None, typer.Option(metavar="X.pkl", help="Start a new run from these weights.")] = None,
-    resume: Annotated[
-        str | None, typer.Option(metavar="RUN|X.pkl", help="A run folder: go on with it exactly. A network: as --init-from.")
+    map_layers: Annotated[
+        int | None, typer.Option(help="Layers of the mapping network.", rich_help_panel=NETWORK)
     ] = None,
-    metrics: Annotated[str | None, typer.Option(help='Computed at every snapshot: "fd(num=500)", "none".')] = None,
-    loggers: Annotated[str | None, typer.Option(help="Where statistics go.")] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Settings, under the options given here.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=V", help="Any setting of config.toml.")] = None,
+    freezed: Annotated[int | None, typer.Option(help="Freeze so many layers of D.", rich_help_panel=NETWORK)] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help='Computed at every snapshot: "fd(num=500)", "none" (default).', rich_help_panel=SETTINGS),
+    ] = None,
+    loggers: Annotated[
+        str | None,
+        typer.Option(help="Where statistics go: console,jsonl,tensorboard by default.", rich_help_panel=SETTINGS),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="Settings, under the options given here.", rich_help_panel=SETTINGS),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="A.B=V", help="Any setting of config.toml; may be given again.", rich_help_panel=SETTINGS
+        ),
+    ] = None,
     plugin: PluginFiles = None,
     block: Block = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen; touch nothing.")] = False,
 ) -> None:
     """Train a generator. Ctrl-C saves and stops; `adaflow resume RUN` goes on."""
+    start = init_from or resume
+    if resume and init_from:
+        raise UsageError("--resume and --init-from both name weights", "Give one of them.")
     if resume and Path(resume).is_dir():
+        _only_these_options(context, "resume", "gpus", "kimg")
         _resume(Path(resume), gpus, kimg)
         return
     if resume:
-        if init_from:
-            raise UsageError("--resume and --init-from both name weights", "Give one of them.")
-        typer.echo(f"Starting a new run from the weights of {resume}, as --init-from does. To go on with a run, name its folder.", err=True)
-    if p is not None and p_controller is None:
-        p_controller = f"fixed(p={p})"
+        if not Path(resume).is_file():
+            raise FileError(f"there is no run folder or network {resume}")
+        typer.echo(f"Starting a new run from the weights of {resume}, as --init-from does.", err=True)
+        typer.echo("To go on with a run where it stopped, name its folder.", err=True)
     flags = {
-        "preset": cfg or None,
-        "init_from": os.path.abspath(init_from or resume) if init_from or resume else None,
+        "preset": cfg,
+        "init_from": os.path.abspath(start) if start else None,
         "data": {
             "source": data or None,
             "cond": cond,
@@ -110,8 +162,12 @@ def train(
         "optimizer": {"g_lr": lr, "d_lr": lr},
         "generator": {"channel_base": cbase, "channel_max": cmax, "mapping_layers": map_layers},
         "discriminator": {"channel_base": cbase, "channel_max": cmax, "freeze_layers": freezed},
+        "metrics": _listed(metrics, "metric"),
+        "loggers": _listed(loggers, "logger"),
+        "plugins": plugin,
+        "block": block,
     }
-    _train(flags, config, set_ or [], metrics, loggers, target, outdir, gpus, plugin, block, dry_run)
+    _train(flags, config, set_ or [], target, outdir, gpus, dry_run)
 
 
 @app.command()
@@ -124,51 +180,65 @@ def resume(
     _resume(run, gpus, kimg)
 
 
+def _listed(text: str | None, kind: str) -> list[str] | None:
+    from adaflow.core.build import split_plugins
+
+    return None if text is None else list(split_plugins(text, kind))
+
+
+def _only_these_options(context: typer.Context, *allowed: str) -> None:
+    """Refuse options that a resumed run would have to ignore."""
+    sources = {name: context.get_parameter_source(name) for name in context.params if name not in allowed}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    excess = ", ".join("--" + name.strip("_").replace("_", "-") for name in given)
+    if excess:
+        raise UsageError(f"a run goes on with its own settings, without {excess}", "Only --kimg and --gpus can change.")
+
+
 def _train(
     flags: dict[str, Any],
     config_file: Path | None,
     overrides: list[str],
-    metrics: str | None,
-    loggers: str | None,
     target: float | None,
     outdir: Path,
     gpus: int,
-    plugin: list[str] | None,
-    block: list[str] | None,
     dry_run: bool,
 ) -> None:
-    from adaflow.config import merge, parse_overrides, read_toml
-    from adaflow.core.build import split_plugins
+    from adaflow.config import check_keys, from_table, merge, parse_overrides, read_toml
     from adaflow.core.data.dataset import load_dataset
     from adaflow.core.distributed import World
     from adaflow.core.launch import launch, must_launch
     from adaflow.core.provenance import write_config, write_provenance
-    from adaflow.core.resolve import describe, new_run_folder, resolve_config, resolve_data
+    from adaflow.core.resolve import describe, new_run_folder, resolve_config, resolve_data, resolve_plugins
     from adaflow.core.run import Run
+    from adaflow.core.run_config import RunConfig, ScheduleConfig
 
     base = read_toml(config_file) if config_file else {}
-    lists = {
-        "metrics": list(split_plugins(metrics, "metric")) if metrics is not None else None,
-        "loggers": list(split_plugins(loggers, "logger")) if loggers is not None else None,
-    }
-    files = [os.path.abspath(file) if Path(file).exists() else file for file in plugin or base.get("plugins", [])]
-    table = merge(base, flags, lists, parse_overrides(overrides), {"plugins": files, "block": list(block or [])})
-    data = resolve_data(table)
+    table: dict[str, Any] = {}
+    for part in (base, flags, parse_overrides(overrides)):
+        part = merge(part)
+        check_keys(RunConfig, part)
+        table = merge(table, part)
+    files, block = resolve_plugins(table)
+    table = merge(table, {"plugins": files, "block": block})
+    data, schedule = resolve_data(table), from_table(ScheduleConfig, table.get("schedule", {}), "schedule.")
     if not dry_run and must_launch(gpus):
         raise typer.Exit(launch(gpus, sys.argv[1:]))
     plugins = load_plugins(files, block)
     world = World.from_environment()
-    seed = int(table.get("schedule", {}).get("seed", 0))
     with plugins.explain_unknown():
-        dataset = load_dataset(data, plugins.datasets, seed, progress_bar("reading images") if world.is_first else None)
-        on_gpu = world.device.type == "cuda"
-        config = resolve_config(table, data, dataset, plugins, max(gpus, world.size), on_gpu, target)
+        progress = progress_bar("reading images") if world.is_first else None
+        dataset = load_dataset(data, plugins.datasets, schedule.seed, progress)
+        processes = max(gpus, world.size)
+        config = resolve_config(table, data, dataset, plugins, processes, world.device.type == "cuda", target)
+        description = describe(config, dataset)
         if dry_run:
-            _show_plan(config, dataset, plugins, outdir, describe(config, dataset))
+            _show_plan(Run(config, outdir, replace(world, size=processes), plugins, dataset), description)
             return
         with world:
-            folder = world.share(new_run_folder(outdir, describe(config, dataset)) if world.is_first else None)
-            run = Run(config, folder, world, plugins, dataset)
+            # The folder comes after the run: a mistake found in putting it together leaves nothing behind.
+            run = Run(config, outdir, world, plugins, dataset)
+            run.folder = world.share(new_run_folder(outdir, description) if world.is_first else None)
             if world.is_first:
                 write_config(run)
                 write_provenance(run)
@@ -220,39 +290,41 @@ def _go(run: Run, resumed: bool) -> None:
     keep_memory()
     if not resumed:
         run.say(f"Training in {run.folder}")
-    if run.dataset.left_out:
-        first = ", ".join(f"{name} ({reason})" for name, reason in run.dataset.left_out[:3])
-        run.say(f"{len(run.dataset.left_out)} images are left out: {first}{' …' if len(run.dataset.left_out) > 3 else ''}")
+    left_out = run.dataset.left_out
+    if left_out:
+        first = ", ".join(f"{name} ({reason})" for name, reason in left_out[:3])
+        run.say(f"{len(left_out)} images are left out: {first}{' …' if len(left_out) > 3 else ''}")
     if train(run, resumed) == "stopped":
         raise typer.Exit(ExitCode.STOPPED)
     run.say(f"Finished. Draw images with: adaflow generate {run.folder / 'run.pkl'} --seeds 0-35 --grid")
 
 
-def _show_plan(config: RunConfig, dataset: Dataset, plugins: PluginManager, outdir: Path, description: str) -> None:
+def _show_plan(run: Run, description: str) -> None:
     """What `--dry-run` prints."""
     from rich.console import Console
     from rich.table import Table
 
     from adaflow.config import to_toml
-    from adaflow.core.distributed import World
-    from adaflow.core.run import Run
 
-    run = Run(config, outdir, World.from_environment(), plugins, dataset)
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     console.rule("configuration")
-    console.print(to_toml(config), markup=False, highlight=False)
+    console.print(to_toml(run.config))
     console.rule("data")
-    summary = dataset.summary()
-    for key in ("images", "train_images", "val_images", "resolution", "channels", "class_counts", "left_out", "fingerprint"):
-        console.print(f"{key:14} {summary[key]}", markup=False, highlight=False)
+    summary = run.dataset.summary()
+    for key in ("images", "train_images", "val_images", "resolution", "channels", "class_counts", "fingerprint"):
+        console.print(f"{key:14} {summary[key]}")
+    for name, reason in run.dataset.left_out:
+        console.print(f"left out       {name}: {reason}")
     console.rule("plugins")
-    for info in plugins.infos:
+    for info in run.plugins.infos:
         if info.source != "built-in" or info.status != "ok":
-            console.print(f"{info.name} ({info.source}): {info.status} {info.error}", markup=False, highlight=False)
-    console.print(f"augmentations  {run.augment.spec() or 'none'}", markup=False, highlight=False)
+            console.print(f"{info.name} ({info.source}): {info.status} {info.error}")
+    console.print(f"augmentations  {run.augment.spec() or 'none'}")
+    console.print(f"p controller   {run.config.augment.controller}, from p = {run.config.augment.p:g}")
+    console.rule("networks")
     table = Table("network", "parameters", "trained")
     for name, network in (("G", run.state.G), ("D", run.state.D)):
         count = sum(p.numel() for p in network.parameters())
         table.add_row(name, f"{count:,}", f"{sum(p.numel() for p in run.trainable[network]):,}")
     console.print(table)
-    console.print(f"Would write to {outdir}/<number>-{description}/. Nothing was written.", markup=False, highlight=False)
+    console.print(f"Would write to {run.folder}/<number>-{description}/. Nothing was written.")

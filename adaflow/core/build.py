@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from adaflow.core.spec import SpecItem, create, parse_spec
-from adaflow.errors import UsageError
+from adaflow.errors import PluginError, UsageError
 from adaflow.registry import Registry
 
 
@@ -43,4 +43,10 @@ def build_plugin(text: str, registry: Registry[Any]) -> Any:
         UsageError, PluginError, ConfigError: it cannot be read, is unknown, or does not take these settings.
     """
     item = parse_plugin(text, registry.kind)
-    return create(registry.kind, item.name, registry[item.name].value, item.arguments)
+    entry = registry[item.name]
+    if not callable(entry.value):
+        raise PluginError(
+            f"{registry.kind} {item.name!r} of plugin {entry.provider} is no class",
+            "Register the class, not an object.",
+        )
+    return create(registry.kind, item.name, entry.value, item.arguments)

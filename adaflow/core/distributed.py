@@ -106,7 +106,7 @@ def average_gradients(world: World, parameters: Sequence[Tensor], also: Iterable
     flat = torch.cat([tensor.reshape(-1) for tensor in (*gradients, *extra)])
     if world.size > 1:
         world.sum_(flat).div_(world.size)
-        pieces = flat.split([tensor.numel() for tensor in (*gradients, *extra)])
+        pieces = torch.split(flat, [tensor.numel() for tensor in (*gradients, *extra)])
         for tensor, piece in zip((*gradients, *extra), pieces, strict=True):
             tensor.copy_(piece.view_as(tensor))
     return bool(flat.isfinite().all())

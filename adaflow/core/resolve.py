@@ -44,7 +44,7 @@ def resolve_data(table: Table) -> DataConfig:
     """
     if not table.get("data", {}).get("source"):
         raise UsageError("no data set is named", "Give a folder or a zip with --data, or --data demo:lesions.")
-    data = from_table(DataConfig, table["data"])
+    data = from_table(DataConfig, table["data"], "data.")
     # The run may be resumed from elsewhere.
     return dataclasses.replace(data, source=os.path.abspath(data.source)) if os.path.exists(data.source) else data
 
@@ -79,7 +79,7 @@ def resolve_config(
             if table.get(part, {}).get(key, value) != value:
                 raise ConfigError(f"{part}.{key} follows from the data, where it is {value}")
     if name == "auto" and "batch" in table.get("schedule", {}):
-        batch = from_table(ScheduleConfig, table["schedule"]).batch
+        batch = from_table(ScheduleConfig, table["schedule"], "schedule.").batch
         preset["loss"]["r1_gamma"] = 0.0002 * dataset.resolution**2 / batch
         preset["schedule"]["ema_kimg"] = batch * 10 / 32
     table = merge(preset, table, {"data": dataclasses.asdict(data)})

@@ -47,9 +47,7 @@ class Run:
         ConfigError, PluginError: parts that do not fit together, or unknown names.
     """
 
-    def __init__(
-        self, config: RunConfig, folder: Path, world: World, plugins: PluginManager, dataset: Dataset
-    ) -> None:
+    def __init__(self, config: RunConfig, folder: Path, world: World, plugins: PluginManager, dataset: Dataset) -> None:
         self.config = config
         self.folder = folder
         self.world = world
@@ -97,12 +95,14 @@ class Run:
                         f"{name} of {config.init_from} has another shape than this run's",
                         "Its resolution, channels, labels and layer sizes must be those of the new run.",
                     ) from error
-        networks = [network.to(device) for network in (G, D, G_ema)]
-        loss = config.loss
+        G, D, G_ema = G.to(device), D.to(device), G_ema.to(device)
+        loss, optimizer = config.loss, config.optimizer
         return TrainState(
-            *networks,
-            G_opt=adam(networks[0], config.optimizer, config.optimizer.g_lr, loss.pl_interval, loss.pl_weight > 0),
-            D_opt=adam(networks[1], config.optimizer, config.optimizer.d_lr, loss.r1_interval, loss.r1_gamma > 0),
+            G=G,
+            D=D,
+            G_ema=G_ema,
+            G_opt=adam(G, optimizer, optimizer.g_lr, loss.pl_interval, loss.pl_weight > 0),
+            D_opt=adam(D, optimizer, optimizer.d_lr, loss.r1_interval, loss.r1_gamma > 0),
             statistics=Statistics(device),
             plugins=self._stateful_plugins(),
             pl_mean=torch.zeros((), device=device),
@@ -161,9 +161,7 @@ class Run:
             append_line(self.folder / "log.txt", text)
 
 
-def adam(
-    network: nn.Module, config: OptimizerConfig, lr: float, interval: int, regularised: bool
-) -> torch.optim.Adam:
+def adam(network: nn.Module, config: OptimizerConfig, lr: float, interval: int, regularised: bool) -> torch.optim.Adam:
     """Adam whose rate and betas make up for the extra steps of lazy regularisation (arXiv 1912.04958, §3.1).
 
     With a regulariser at every k-th step there are k + 1 updates where there were k: each is k/(k+1) of a step.

@@ -186,7 +186,7 @@ def snapshot(run: Run) -> None:
 
 
 def measure(run: Run, path: Path) -> None:
-    """Compute the run's metrics for a snapshot and hand them to the loggers. A metric that fails is named, the run goes on."""
+    """Compute the metrics of a snapshot and hand them to the loggers. One that fails is named, and the run goes on."""
     context = MetricContext(
         fakes=lambda count: fake_batches(run, count, "metrics"),
         dataset=run.dataset,
@@ -216,7 +216,7 @@ def measure(run: Run, path: Path) -> None:
 
 @torch.no_grad()
 def fake_batches(run: Run, count: int, purpose: str, batch: int = 32) -> Iterator[Tensor]:
-    """Images of G_ema, uint8 [n, C, H, W]: always the same latents, labels as frequent as in the data, constant noise."""
+    """Images of G_ema, uint8 [n, C, H, W]: the same latents every time, labels as frequent as in the data."""
     for start in range(0, count, batch):
         counters = torch.arange(start, min(start + batch, count), device=run.world.device)
         z = normal(run.key(purpose, "z"), counters, (run.config.generator.z_dim,))

@@ -15,7 +15,7 @@ from adaflow.core import losses
 from adaflow.core.distributed import average_gradients
 from adaflow.core.draw import RandomDraws
 from adaflow.core.p_controller import Observation, next_p
-from adaflow.core.random import normal, stream_key, uniform
+from adaflow.core.random import normal, uniform
 from adaflow.errors import DivergedError
 
 if TYPE_CHECKING:

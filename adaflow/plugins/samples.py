@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def row_labels(run: Run) -> Tensor:
-    """Label of each image of the sheet [rows·columns, c_dim]: one row a class in turn, or those of the sheet of reals."""
+    """Label of each image of the sheet, [rows·columns, c_dim]: that of the real image at the same place."""
     columns, rows = grid_size(run.dataset.resolution)
     return run.dataset.labels[real_indices(run, columns, rows)].to(run.world.device)
 
@@ -62,7 +62,7 @@ def snapshot_saved(run: Run, path: Path) -> None:
     with torch.no_grad():
         fakes = [
             to_uint8(run.state.G_ema(z, c, noise="const")).cpu()
-            for z, c in zip(latents.split(32), labels.split(32), strict=True)
+            for z, c in zip(torch.split(latents, 32), torch.split(labels, 32), strict=True)
         ]
     columns, _ = grid_size(run.dataset.resolution)
     save_png(run.folder / f"fakes-{run.state.images // 1000:06d}.png", join_images(torch.cat(fakes), columns))

