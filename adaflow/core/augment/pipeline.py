@@ -171,17 +171,6 @@ class AugmentPipeline:
         """What to write to get this pipeline: every transform with all of its settings; "none" when there are none."""
         return ",".join(_spec(active) for active in self.transforms) or "none"
 
-    def state_dict(self) -> dict[str, Any]:
-        """The states of the transforms that have one, by name."""
-        states = {active.name: active.transform.state_dict() for active in self.transforms}
-        return {name: state for name, state in states.items() if state}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave. Transforms without a state in it stay as they are."""
-        for active in self.transforms:
-            if active.name in state:
-                active.transform.load_state_dict(state[active.name])
-
     def _move(self, images: Tensor, inverse: Tensor, fired: Tensor, blurred: Tensor) -> Tensor:
         blurred = blurred | (fired & ~moves_whole_pixels(inverse, *images.shape[2:]))
         for chosen, move in ((blurred, resample), (fired & ~blurred, copy_pixels)):
