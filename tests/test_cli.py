@@ -13,6 +13,7 @@ import torch
 import typer
 from PIL import Image
 
+from adaflow.cli import plain_switches
 from adaflow.core.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
 from adaflow.core.snapshot import save_network
 
@@ -442,3 +443,12 @@ def test_a_preview_has_the_originals_on_top_and_a_row_for_each_p(cli, tmp_path):
     )
     assert again.code == 0
     assert (pixels(tmp_path / "b.png") == sheet).all()
+
+
+def test_switches_with_values_as_stylegan_users_write_them(cli):
+    assert plain_switches(["train", "--mirror=1", "--cond=true", "--mirrory=0", "--kimg=1", "--mirror"]) == [
+        *("train", "--mirror", "--cond", "--kimg=1", "--mirror")
+    ]
+    result = cli("train", *DATA, "--mirror=maybe")
+    assert result.code == 2
+    assert "--mirror=maybe is neither yes nor no" in result.err

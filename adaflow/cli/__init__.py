@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 import adaflow
-from adaflow.errors import AdaflowError
+from adaflow.errors import AdaflowError, UsageError
+
+SWITCHES = ("--cond", "--mirror", "--mirrory")
+YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 app = typer.Typer(
     name="adaflow",
@@ -34,16 +38,35 @@ def _main(
     pass
 
 
+def plain_switches(words: list[str]) -> list[str]:
+    """`--mirror=1` and `--cond=true`, as StyleGAN2-ADA has them, to `--mirror` and `--cond`; `=0` leaves them out.
+
+    Raises:
+        UsageError: another value.
+    """
+    plain = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in SWITCHES or not equals or value.lower() in YES:
+            plain.append(name if name in SWITCHES else word)
+        elif value.lower() not in NO:
+            raise UsageError(f"{word} is neither yes nor no", f"Write {name}, {name}=1 or {name}=0.")
+    return plain
+
+
 def main() -> None:
     """Run the command line. Mistakes of the user end in one sentence, a hint and an exit code; bugs in a traceback."""
     from adaflow.cli import augs, data, generate, plugins, train  # noqa: F401  (each adds its commands to `app`)
 
     try:
+        sys.argv[1:] = plain_switches(sys.argv[1:])
         app()
     except AdaflowError as error:
-        typer.secho(f"Error: {error.message}.", fg=typer.colors.RED, err=True)
-        if error.hint:
-            typer.echo(error.hint, err=True)
+        # Of several processes that meet the same mistake, one says so.
+        if os.environ.get("RANK", "0") == "0":
+            typer.secho(f"Error: {error.message}.", fg=typer.colors.RED, err=True)
+            if error.hint:
+                typer.echo(error.hint, err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 GRACE_SECONDS = 20.0
 """How long the others may take to leave after one process failed."""
@@ -28,13 +29,16 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    package_home = str(Path(__file__).parents[2])
     threads = max((os.cpu_count() or 1) // processes, 1)
     children = [
         subprocess.Popen(
-            [sys.executable, "-m", "adaflow", *arguments],
+            # -P: a numpy.py in the current folder must not stand in for the library.
+            [sys.executable, "-P", "-m", "adaflow", *arguments],
             env={
                 "OMP_NUM_THREADS": str(threads),
                 **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, [package_home, os.environ.get("PYTHONPATH")])),
                 "RANK": str(rank),
                 "LOCAL_RANK": str(rank),
                 "WORLD_SIZE": str(processes),

@@ -12,7 +12,7 @@ import torch
 
 from adaflow.core.files import committed, verify_zip
 from adaflow.core.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
-from adaflow.errors import FileError
+from adaflow.errors import ConfigError, FileError
 
 FORMAT = "adaflow-network"
 VERSION = 1
@@ -71,15 +71,18 @@ def load_network(path: str | Path, device: torch.device | str = "cpu") -> Networ
         raise FileError(f"{path} is not a network of adaflow", "It may come from another program.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FileError(f"{path} is not a network of adaflow", "A checkpoint is resumed by its run folder.")
-    if content["version"] != VERSION:
-        raise FileError(f"{path} was written by another version of adaflow (format {content['version']})")
-    G = Generator(GeneratorConfig(**content["generator"]))
-    D = Discriminator(DiscriminatorConfig(**content["discriminator"]))
-    G_ema = Generator(G.config)
-    for network, name in ((G, "G"), (D, "D"), (G_ema, "G_ema")):
-        network.load_state_dict(content[name])
-        network.eval().requires_grad_(False).to(device)
-    return NetworkFile(G, D, G_ema, content["info"])
+    if content.get("version") != VERSION:
+        raise FileError(f"{path} was written by another version of adaflow (format {content.get('version')})")
+    try:
+        G = Generator(GeneratorConfig(**content["generator"]))
+        D = Discriminator(DiscriminatorConfig(**content["discriminator"]))
+        G_ema = Generator(G.config)
+        for network, name in ((G, "G"), (D, "D"), (G_ema, "G_ema")):
+            network.load_state_dict(content[name])
+            network.eval().requires_grad_(False).to(device)
+        return NetworkFile(G, D, G_ema, dict(content["info"]))
+    except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
+        raise FileError(f"{path} is incomplete: it does not hold the networks it describes") from error
 
 
 def point_to(link: Path, target: Path) -> None:

@@ -197,10 +197,9 @@ def measure(run: Run, path: Path) -> None:
         begin = time.monotonic()
         try:
             results = metric.compute(context)
-        except AdaflowError:
-            raise
         except Exception as error:
-            run.say(f"metric {name} failed: {type(error).__name__}: {error}")
+            what = error.message if isinstance(error, AdaflowError) else f"{type(error).__name__}: {error}"
+            run.say(f"metric {name} failed: {what}")
             continue
         row = {
             "metric": name,

@@ -310,7 +310,7 @@ def _check_shape(source: ImageSource, shape: tuple[int, ...], count: int) -> Non
     if height != width or width < 8 or width & (width - 1):
         raise DataError(
             f"the images of {source.name} are {_words(shape)}, not square with a side of 8, 16, 32, …",
-            "Make a set of them that is: adaflow data prepare SOURCE DEST.zip --resolution 256.",
+            "Make a set of them that is: adaflow data prepare SOURCE --dest X.zip --resolution 256.",
         )
     needed = count * int(np.prod(shape))
     available = int(psutil.virtual_memory().available * MEMORY_SHARE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -100,7 +101,7 @@ def open_source(spec: str, readers: Registry[DatasetReader]) -> ImageSource:
         if entry.value.can_open(spec):
             return entry.value.open(spec)
     known = ", ".join(entry.name for entry in readers) or "none"
-    if Path(spec).exists():
+    if os.path.exists(spec):
         raise DataError(f"no data set reader understands {spec}", f"Readers at hand: {known}.")
     raise DataError(f"there is no data set at {spec}", f"Give a folder or a zip of images. Readers at hand: {known}.")
 
