@@ -24,9 +24,8 @@ from adaflow.core.p_controller import PController
 from adaflow.core.random import stream_key
 from adaflow.core.run_config import OptimizerConfig, RunConfig, shard_count
 from adaflow.core.snapshot import load_network
-from adaflow.core.state import Stateful, TrainState
+from adaflow.core.state import OBSERVED, Stateful, TrainState
 from adaflow.core.statistics import Statistics
-from adaflow.core.training_step import OBSERVED
 from adaflow.errors import ConfigError
 from adaflow.plugin_manager import PluginManager
 

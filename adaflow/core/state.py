@@ -27,6 +27,9 @@ class Stateful(Protocol):
         ...
 
 
+OBSERVED = 6
+"""Sums kept for the controller: sign(D(real)), D(real), D(fake), their count, D(val) and its count."""
+
 MODULES = ("G", "D", "G_ema", "G_opt", "D_opt", "statistics")
 VALUES = ("p", "saturated", "step", "images", "tick", "tick_start", "last_snapshot", "bad_steps", "seconds")
 
@@ -43,7 +46,7 @@ class TrainState:
         p: augmentation probability.
         saturated: whether the controller wanted more p than allowed.
         pl_mean: running mean of path lengths, scalar.
-        observed: sums since the controller's last update, float64 [6]: see `training_step.OBSERVED`.
+        observed: sums since the controller's last update, float64 [OBSERVED].
         step: training steps done.
         images: images shown to D so far.
         tick: ticks done.

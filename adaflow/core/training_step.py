@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from adaflow.core.run import Run
     from adaflow.core.state import TrainState
 
-OBSERVED = 6
-"""Sums kept for the controller: sign(D(real)), D(real), D(fake), their count, D(val) and its count."""
-
 MAX_BAD_STEPS = 10
 """Training steps in a row with non-finite gradients before the run counts as diverged."""
 
