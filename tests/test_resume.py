@@ -15,7 +15,7 @@ import torch
 
 from adaflow.config import to_toml
 from adaflow.core.checkpoint import list_checkpoints, load_newest_checkpoint, save_checkpoint
-from adaflow.core.provenance import write_config
+from adaflow.core.provenance import compare_provenance, write_config, write_provenance
 from adaflow.core.train import checkpoint, train
 from adaflow.core.training_step import training_step
 from adaflow.errors import FileError
@@ -292,3 +292,23 @@ def test_a_kill_during_a_save_leaves_a_valid_checkpoint(tmp_path):
         interrupted += len(files - set(list_checkpoints(tmp_path)))
     assert newest > 40
     assert interrupted, "no kill fell into a save"
+
+
+def test_changed_data_and_plugins_are_noticed(tmp_path):
+    file = tmp_path / "stateful.py"
+    file.write_text(STATEFUL)
+    table = {"augment": {"augs": "fading"}, "plugins": [str(file)]}
+    run = small_run(tmp_path, table, PluginManager([file], environ={}))
+    write_provenance(run)
+    assert compare_provenance(tmp_path, run.dataset, run.plugins) == []
+    assert (tmp_path / "plugins" / "stateful.py").read_text() == STATEFUL
+
+    file.write_text(STATEFUL.replace("0.01 * self.calls", "0.02 * self.calls"))
+    (note,) = compare_provenance(tmp_path, run.dataset, PluginManager([file], environ={}))
+    assert "plugin stateful is not the one" in note
+
+    other = small_run(tmp_path, {"data": {"source": "demo:lesions,resolution=16,images=65"}})
+    with pytest.raises(FileError, match="its fingerprint changed"):
+        compare_provenance(tmp_path, other.dataset, run.plugins)
+    (tmp_path / "provenance.json").write_text("{")
+    assert "not checked" in compare_provenance(tmp_path, other.dataset, run.plugins)[0]

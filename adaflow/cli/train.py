@@ -15,7 +15,6 @@ from adaflow.cli.options import Block, PluginFiles, load_plugins, progress_bar
 from adaflow.errors import ExitCode, FileError, UsageError
 
 if TYPE_CHECKING:
-    from adaflow.core.data.dataset import Dataset
     from adaflow.core.run import Run
 
 DATA, AUGMENT, SCHEDULE = "Data", "Augmentation", "Length and portions"
@@ -250,6 +249,7 @@ def _resume(folder: Path, gpus: int, kimg: float | None) -> None:
     from adaflow.core.data.dataset import load_dataset
     from adaflow.core.distributed import World
     from adaflow.core.launch import launch, must_launch
+    from adaflow.core.provenance import compare_provenance
     from adaflow.core.run import Run
     from adaflow.core.run_config import RunConfig
 
@@ -264,23 +264,11 @@ def _resume(folder: Path, gpus: int, kimg: float | None) -> None:
     with plugins.explain_unknown(), world:
         progress = progress_bar("reading images") if world.is_first else None
         dataset = load_dataset(config.data, plugins.datasets, config.schedule.seed, progress)
-        _same_data(folder, dataset)
-        _go(Run(config, folder, world, plugins, dataset), resumed=True)
-
-
-def _same_data(folder: Path, dataset: Dataset) -> None:
-    """Refuse to go on with data that changed."""
-    import json
-
-    try:
-        then = json.loads((folder / "provenance.json").read_text())["data"]["fingerprint"]
-    except (OSError, ValueError, KeyError):
-        return
-    if then != dataset.fingerprint:
-        raise FileError(
-            f"the data set {dataset.config.source} is not what {folder.name} was trained on: its fingerprint changed",
-            "Bring the old data back, or start a new run with --init-from.",
-        )
+        notes = compare_provenance(folder, dataset, plugins)
+        run = Run(config, folder, world, plugins, dataset)
+        for note in notes:
+            run.say(note)
+        _go(run, resumed=True)
 
 
 def _go(run: Run, resumed: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import json
 import platform
 import shutil
 import subprocess
@@ -15,8 +16,11 @@ import torch
 
 import adaflow
 from adaflow.config import to_toml
+from adaflow.core.data.dataset import Dataset
 from adaflow.core.files import committed, write_json
 from adaflow.core.run import Run
+from adaflow.errors import FileError
+from adaflow.plugin_manager import PluginManager
 
 
 def provenance(run: Run) -> dict[str, Any]:
@@ -66,6 +70,34 @@ def write_provenance(run: Run) -> None:
         (run.folder / "plugins").mkdir(exist_ok=True)
         with committed(run.folder / "plugins" / source.name) as file:
             file.write(source.read_bytes())
+
+
+def compare_provenance(folder: Path, dataset: Dataset, plugins: PluginManager) -> list[str]:
+    """What is not as it was when the run in `folder` began, in sentences, as far as a run can go on with it.
+
+    Raises:
+        FileError: the data changed.
+    """
+    try:
+        then = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        fingerprint = then["data"]["fingerprint"]
+        known = {plugin["name"]: (plugin["sha256"], plugin["version"]) for plugin in then["plugins"]}
+        torch_version = then["torch"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ["provenance.json is missing or damaged: whether data and plugins are the same is not checked"]
+    if fingerprint != dataset.fingerprint:
+        raise FileError(
+            f"the data set {dataset.config.source} is not what {folder.name} was trained on: its fingerprint changed",
+            "Bring the old data back, or start a new run with --init-from.",
+        )
+    notes = [
+        f"plugin {plugin['name']} is not the one the run began with (its source then is in {folder / 'plugins'})"
+        for plugin in plugins.provenance()
+        if known.get(plugin["name"], (plugin["sha256"], plugin["version"])) != (plugin["sha256"], plugin["version"])
+    ]
+    if torch_version != torch.__version__:
+        notes.append(f"the run began with torch {torch_version}; with {torch.__version__} it goes on, not bit for bit")
+    return notes
 
 
 def _version(name: str) -> str:
