@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,8 @@ def curve(values: list[float]) -> str:
 
 def main(outdir: str = "demo") -> int:
     """Train, draw images, and say what to look at."""
+    # Ctrl-C goes to the training, which saves; this process waits for it.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
     adaflow = [sys.executable, "-m", "adaflow"]
     print(
         "adaflow", "train", *(f'"{word}"' if "(" in word else word for word in OPTIONS), "--outdir", outdir, flush=True

@@ -23,7 +23,11 @@ SMALL: dict[str, Any] = {
 
 
 def small_run(
-    folder: Path, table: dict[str, Any] | None = None, plugins: PluginManager | None = None, world: World | None = None
+    folder: Path,
+    table: dict[str, Any] | None = None,
+    plugins: PluginManager | None = None,
+    world: World | None = None,
+    fresh: bool = True,
 ) -> Run:
     """A run of `SMALL` with `table` laid over it, in an existing folder."""
     plugins = plugins or PluginManager(environ={"ADAFLOW_NO_PLUGINS": "1"})
@@ -32,7 +36,7 @@ def small_run(
     data = resolve_data(whole)
     dataset = load_dataset(data, plugins.datasets, whole["schedule"].get("seed", 0))
     config = resolve_config(whole, data, dataset, plugins, world.size, on_gpu=False)
-    return Run(config, folder, world, plugins, dataset)
+    return Run(config, folder, world, plugins, dataset, fresh)
 
 
 def tensors(state: dict[str, Any], prefix: str = "") -> dict[str, Any]:

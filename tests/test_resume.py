@@ -10,15 +10,19 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from adaflow.config import to_toml
+from adaflow.core import launch
 from adaflow.core.checkpoint import list_checkpoints, load_newest_checkpoint, save_checkpoint
+from adaflow.core.lock import locked
 from adaflow.core.provenance import compare_provenance, write_config, write_provenance
+from adaflow.core.snapshot import save_network
 from adaflow.core.train import checkpoint, train
 from adaflow.core.training_step import training_step
-from adaflow.errors import FileError
+from adaflow.errors import FileError, PluginError
 from adaflow.plugin_manager import PluginManager
 from tests.runs import differences, small_run
 
@@ -110,11 +114,60 @@ def test_stateful_plugins_resume(tmp_path):
 
     whole = steps(run(), 12)
     state = saved(steps(run(), 7), tmp_path)
-    assert state["plugins"]["augmentation fading"]["calls"] > 0
-    assert float(state["plugins"]["p controller"]["speed"]) != 0
+    assert state["plugins"][0]["augmentation fading"]["calls"] > 0
+    assert float(state["plugins"][0]["p controller"]["speed"]) != 0
     second = run()
     second.state.load_state_dict(state, second.world)
     assert differences(whole.state.state_dict(), steps(second, 5).state.state_dict()) == []
+
+
+def test_a_state_that_could_not_be_read_back_is_refused(tmp_path):
+    run = small_run(tmp_path)
+    run.controller.state_dict = lambda: {"history": [1.0, np.float64(2.0)]}
+    with pytest.raises(PluginError, match=r"p controller holds a numpy\.float64"):
+        checkpoint(run)
+    run.controller.state_dict = lambda: {"history": [1.0, None, torch.ones(2)], 3: {"text": ("a", True)}}
+    checkpoint(run)
+    assert load_newest_checkpoint(tmp_path, CPU, print)["plugins"][0]["p controller"]["history"][1] is None
+
+
+def test_the_network_a_run_began_with_may_be_gone(tmp_path):
+    first = small_run(tmp_path)
+    save_network(tmp_path / "start.pkl", first.state.G, first.state.D, first.state.G_ema, {})
+    table = {"init_from": str(tmp_path / "start.pkl")}
+    state = saved(steps(small_run(tmp_path, table), 3), tmp_path)
+    (tmp_path / "start.pkl").unlink()
+    with pytest.raises(FileError):
+        small_run(tmp_path, table)
+    second = small_run(tmp_path, table, fresh=False)
+    second.state.load_state_dict(state, second.world)
+    assert differences(state, second.state.state_dict()) == []
+
+
+def test_one_training_at_a_time_in_a_folder(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    leftover = tmp_path / "checkpoints" / ".checkpoint-0.pt.12-ab.tmp"
+    leftover.touch()
+    with locked(tmp_path):
+        assert not leftover.exists()
+        with pytest.raises(FileError, match="another process is training"), locked(tmp_path):
+            pass
+    with locked(tmp_path):
+        pass
+
+
+def test_a_process_that_will_not_end_is_killed(monkeypatch):
+    monkeypatch.setattr(launch, "GRACE_SECONDS", 0.3)
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    stuck = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
+    stuck.stdout.readline()
+    failed = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    begin = time.monotonic()
+    assert launch._wait([stuck, failed]) == 3
+    assert time.monotonic() - begin < 10
+    assert stuck.poll() is None  # `launch` kills it on its way out
+    stuck.kill()
+    stuck.wait()
 
 
 def test_a_missing_plugin_is_named(tmp_path):
@@ -172,7 +225,7 @@ def command(folder, *arguments):
 def prepare_run(folder, table):
     """A run folder as `adaflow train` leaves it before the first step, with a first checkpoint."""
     folder.mkdir(parents=True, exist_ok=True)
-    run = small_run(folder, table)
+    run = small_run(folder, table, PluginManager(table.get("plugins", []), environ={}))
     (folder / "config.toml").write_text(to_toml(run.config))
     checkpoint(run)
     return run
@@ -188,8 +241,14 @@ def wait_for(condition, process, seconds=120):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_sigkill_and_resume_from_the_command_line(tmp_path, processes):
-    """20 steps in one go equal 10 steps, SIGKILL, and the rest, all of it with the real command."""
-    table = {"schedule": {"kimg": 0.16, "tick_kimg": 0.008, "snap": 10}}
+    """20 steps in one go equal 10 steps, SIGKILL, and the rest, with the real command and a plugin with state.
+
+    The plugin counts its calls, of which each process makes another number.
+    """
+    file = tmp_path / "stateful.py"
+    file.write_text(STATEFUL)
+    schedule = {"kimg": 0.16, "tick_kimg": 0.008, "snap": 10}
+    table = {"schedule": schedule, "augment": {"augs": "bgc,fading"}, "plugins": [str(file)]}
     gpus = ["--gpus", str(processes)]
     for name in ("whole", "killed"):
         prepare_run(tmp_path / name, table)

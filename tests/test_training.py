@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from adaflow.core import losses
 from adaflow.core.draw import RandomDraws
 from adaflow.core.run_config import shard_count
 from adaflow.core.train import train
-from adaflow.core.training_step import MAX_BAD_STEPS, average_weights, sample_ws, training_step
+from adaflow.core.training_step import MAX_BAD_UPDATES, average_weights, sample_ws, training_step
 from adaflow.errors import ConfigError, DivergedError
 from tests.runs import differences, small_run
 
@@ -84,7 +85,8 @@ def test_accumulation_gives_the_losses_of_one_pass(tmp_path):
         result = []
         for _ in range(6):
             training_step(run)
-            result.append({k: v["mean"] for k, v in run.state.statistics.take().items()})
+            values = {k: v["mean"] for k, v in run.state.statistics.take().items()}
+            result.append({**values, "w": run.state.G.mapping.w_avg.norm().item()})
         return result
 
     close(rows(16), rows(8), 1e-5)
@@ -184,12 +186,36 @@ def test_bad_gradients_are_left_out_and_then_stop_the_run(tmp_path):
     with torch.no_grad():
         next(run.state.G.parameters()).fill_(float("nan"))
     training_step(run)
-    assert run.state.bad_steps > 0
+    assert run.state.bad_updates == {"discriminator_loss": 1, "generator_loss": 1}
     assert all(torch.equal(value, before[name]) for name, value in run.state.D.state_dict().items())
-    for _ in range(MAX_BAD_STEPS - 2):
+    for _ in range(MAX_BAD_UPDATES - 2):
         training_step(run)
     with pytest.raises(DivergedError, match="not finite"):
         training_step(run)
+
+
+def test_rare_losses_diverge_too(tmp_path, monkeypatch):
+    """R1 and path length come seldom: good updates between do not hide that they fail every time."""
+    run = small_run(tmp_path, {"loss": {"pl_interval": 2}})
+    nan = lambda lengths, mean, decay, average: (lengths * float("nan"), mean * float("nan"))  # noqa: E731
+    monkeypatch.setattr(losses, "path_length_penalty", nan)
+    for _ in range(2 * MAX_BAD_UPDATES - 2):
+        training_step(run)
+    assert run.state.bad_updates == {"path_length_loss": MAX_BAD_UPDATES - 1}
+    assert run.state.pl_mean.isfinite()
+    with pytest.raises(DivergedError, match="path length loss"):
+        training_step(run)
+
+
+def test_controllers_say_where_p_starts(tmp_path):
+    def first(controller, p=0.1):
+        return small_run(tmp_path, {"augment": {"controller": controller, "p": p}}).state.p
+
+    assert first("rt") == 0.1
+    assert first("fixed(p=0.3)") == 0.3
+    assert first("fixed") == 0.1
+    assert first("linear(start=0.2)") == 0.2
+    assert first("fixed(p=1.0)") == 0.8  # the cap
 
 
 def test_diverged_runs_say_so(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -206,7 +207,7 @@ def _train(
     from adaflow.config import check_keys, from_table, merge, parse_overrides, read_toml
     from adaflow.core.data.dataset import load_dataset
     from adaflow.core.distributed import World
-    from adaflow.core.launch import launch, must_launch
+    from adaflow.core.launch import is_child, launch, must_launch
     from adaflow.core.provenance import write_config, write_provenance
     from adaflow.core.resolve import describe, new_run_folder, resolve_config, resolve_data, resolve_plugins
     from adaflow.core.run import Run
@@ -228,7 +229,7 @@ def _train(
     with plugins.explain_unknown():
         progress = progress_bar("reading images") if world.is_first else None
         dataset = load_dataset(data, plugins.datasets, schedule.seed, progress)
-        processes = max(gpus, world.size)
+        processes = world.size if is_child() else gpus
         config = resolve_config(table, data, dataset, plugins, processes, world.device.type == "cuda", target)
         description = describe(config, dataset)
         if dry_run:
@@ -237,10 +238,9 @@ def _train(
         with world:
             # The folder comes after the run: a mistake found in putting it together leaves nothing behind.
             run = Run(config, outdir, world, plugins, dataset)
-            run.folder = world.share(new_run_folder(outdir, description) if world.is_first else None)
-            if world.is_first:
-                write_config(run)
-                write_provenance(run)
+            run.folder = world.share(world.on_first(lambda: new_run_folder(outdir, description)))
+            world.on_first(lambda: write_config(run))
+            world.on_first(lambda: write_provenance(run))
             _go(run, resumed=False)
 
 
@@ -249,7 +249,7 @@ def _resume(folder: Path, gpus: int, kimg: float | None) -> None:
     from adaflow.core.data.dataset import load_dataset
     from adaflow.core.distributed import World
     from adaflow.core.launch import launch, must_launch
-    from adaflow.core.provenance import compare_provenance
+    from adaflow.core.provenance import compare_provenance, write_config
     from adaflow.core.run import Run
     from adaflow.core.run_config import RunConfig
 
@@ -265,13 +265,16 @@ def _resume(folder: Path, gpus: int, kimg: float | None) -> None:
         progress = progress_bar("reading images") if world.is_first else None
         dataset = load_dataset(config.data, plugins.datasets, config.schedule.seed, progress)
         notes = compare_provenance(folder, dataset, plugins)
-        run = Run(config, folder, world, plugins, dataset)
+        run = Run(config, folder, world, plugins, dataset, fresh=False)
+        if kimg is not None and world.is_first:
+            write_config(run)
         for note in notes:
             run.say(note)
         _go(run, resumed=True)
 
 
 def _go(run: Run, resumed: bool) -> None:
+    from adaflow.core.lock import locked
     from adaflow.core.memory import keep_memory
     from adaflow.core.train import train
 
@@ -282,7 +285,10 @@ def _go(run: Run, resumed: bool) -> None:
     if left_out:
         first = ", ".join(f"{name} ({reason})" for name, reason in left_out[:3])
         run.say(f"{len(left_out)} images are left out: {first}{' …' if len(left_out) > 3 else ''}")
-    if train(run, resumed) == "stopped":
+    with ExitStack() as stack:
+        run.world.on_first(lambda: stack.enter_context(locked(run.folder)))
+        outcome = train(run, resumed)
+    if outcome == "stopped":
         raise typer.Exit(ExitCode.STOPPED)
     run.say(f"Finished. Draw images with: adaflow generate {run.folder / 'run.pkl'} --seeds 0-35 --grid")
 

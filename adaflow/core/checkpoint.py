@@ -48,7 +48,7 @@ def load_newest_checkpoint(folder: Path, device: torch.device, say: Callable[[st
             verify_zip(path)
             content = torch.load(path, map_location=device, weights_only=True)
         except Exception as error:
-            say(f"{path.name} is damaged and passed over: {error}")
+            say(f"{path.name} is damaged and passed over: {str(error).splitlines()[0]}")
             continue
         if content.get("format") != FORMAT or content.get("version") != VERSION:
             raise FileError(f"{path} was written by another version of adaflow", "Resume with that version.")

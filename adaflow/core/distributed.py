@@ -5,17 +5,40 @@ Processes come from `torchrun` or from `--gpus N` (see `launch.py`); both set RA
 
 from __future__ import annotations
 
+import datetime
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_nn
 from torch import Tensor
+
+from adaflow.errors import AdaflowError
+
+T = TypeVar("T")
+
+PATIENCE = datetime.timedelta(hours=6)
+"""How long processes wait for each other: the first one alone computes metrics, and that may take long."""
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over all processes; the gradients of all of them are summed on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
 
 
 @dataclass(frozen=True)
@@ -35,7 +58,8 @@ class World(AbstractContextManager["World"]):
     @classmethod
     def from_environment(cls) -> World:
         """One process, unless `torchrun` or `--gpus` says otherwise."""
-        rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        rank = int(os.environ.get("RANK", 0))
+        size = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
         if torch.cuda.is_available():
             return cls(rank, size, torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))))
         return cls(rank, size, torch.device("cpu"))
@@ -44,7 +68,8 @@ class World(AbstractContextManager["World"]):
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
         if self.size > 1:
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            backend = "nccl" if self.device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, timeout=PATIENCE)
         return self
 
     def __exit__(
@@ -68,7 +93,8 @@ class World(AbstractContextManager["World"]):
         """Mean of a tensor over all processes; gradients flow back to every one of them."""
         if self.size == 1:
             return value
-        return dist_nn.all_reduce(value) / self.size  # type: ignore[no-untyped-call, no-any-return]
+        total: Tensor = _Sum.apply(value)  # type: ignore[no-untyped-call]
+        return total / self.size
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
@@ -84,10 +110,39 @@ class World(AbstractContextManager["World"]):
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
-    def wait(self) -> None:
-        """Until all are here."""
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value, by rank."""
+        values = [value] * self.size
         if self.size > 1:
-            dist.barrier()
+            dist.all_gather_object(values, value)
+        return values
+
+    def on_first(self, work: Callable[[], T]) -> T | None:
+        """Let the first process do something while the others wait; if it fails, all of them fail.
+
+        Returns:
+            What `work` gave in the first process, None in the others.
+
+        Raises:
+            AdaflowError: the same in every process.
+        """
+        if self.size == 1:
+            return work()
+        result, problem, bug = None, None, None
+        if self.is_first:
+            try:
+                result = work()
+            except AdaflowError as error:
+                problem = error
+            except Exception as error:
+                bug = error
+                problem = AdaflowError(f"the first process failed with {type(error).__name__}")
+        problem = self.share(problem)
+        if bug is not None:
+            raise bug
+        if problem is not None:
+            raise problem
+        return result
 
 
 def average_gradients(world: World, parameters: Sequence[Tensor], also: Iterable[Tensor] = ()) -> bool:

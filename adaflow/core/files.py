@@ -67,7 +67,7 @@ def write_json(path: str | Path, value: Any) -> None:
         FileError: as `committed`.
     """
     with committed(path) as file:
-        file.write(json.dumps(_finite(value), indent=2, ensure_ascii=False).encode() + b"\n")
+        file.write(json.dumps(finite(value), indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 def append_line(path: str | Path, line: str) -> None:
@@ -136,12 +136,12 @@ def _file_error(path: Path, error: OSError) -> FileError:
     return FileError(f"{path} cannot be written: {error.strerror or error}")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """`value` with None in place of numbers that are not finite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

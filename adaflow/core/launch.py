@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -11,13 +12,19 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+PR_SET_PDEATHSIG = 1
 GRACE_SECONDS = 20.0
 """How long the others may take to leave after one process failed."""
 
 
+def is_child() -> bool:
+    """Whether this process was started as one of several, by `launch` or `torchrun`."""
+    return "RANK" in os.environ
+
+
 def must_launch(processes: int) -> bool:
     """Whether this process is the one to start `processes` others, not one of them."""
-    return processes > 1 and "RANK" not in os.environ
+    return processes > 1 and not is_child()
 
 
 def launch(processes: int, arguments: Sequence[str]) -> int:
@@ -47,6 +54,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
             },
             # Groups of their own: a Ctrl-C at the terminal reaches them once, through us, and not twice.
             start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
         for rank in range(processes)
     ]
@@ -56,7 +64,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
             if child.poll() is None:
                 child.send_signal(number)
 
-    previous = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         return _wait(children)
     finally:
@@ -67,19 +75,25 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
                 child.kill()
 
 
+def _end_with_parent() -> None:
+    """Ask Linux for a SIGTERM when the launcher dies, however it dies."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _wait(children: list[subprocess.Popen[bytes]]) -> int:
-    code, deadline = 0, None
-    while any(child.poll() is None for child in children):
+    code, deadline, asked = 0, None, False
+    while [child for child in children if child.poll() is None]:  # asks every one of them
         for child in children:
             if code == 0 and child.returncode:
                 code, deadline = child.returncode, time.monotonic() + GRACE_SECONDS
         if deadline is not None and time.monotonic() > deadline:
+            if asked:
+                break
             for child in children:
                 if child.poll() is None:
                     child.terminate()
-            deadline += GRACE_SECONDS
-            if time.monotonic() > deadline:
-                break
+            asked, deadline = True, time.monotonic() + GRACE_SECONDS
         time.sleep(0.05)
     code = code or next((child.returncode for child in children if child.returncode), 0)
     return code if code >= 0 else 128 - code

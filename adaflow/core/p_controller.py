@@ -47,6 +47,10 @@ class PController(ABC):
     needs_validation: ClassVar[bool] = False
     """True asks for `score_val`, for which the run needs `--val-fraction`."""
 
+    def first_p(self, p: float) -> float:
+        """p before the first step, given the run's setting; the trainer clips the answer to [0, p_max]."""
+        return p
+
     @abstractmethod
     def update(self, seen: Observation) -> float:
         """The next p. Called every few steps; the trainer clips the answer to [0, p_max]."""

@@ -5,7 +5,7 @@ Sources: arXiv 2006.06676, appendix C, and the settings its authors published wi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from adaflow.config import Table
 from adaflow.errors import ConfigError
@@ -94,7 +94,7 @@ def preset_table(name: str, resolution: int, channels: int, c_dim: int, gpus: in
         resolution: of the images, in pixels.
         channels: of the images.
         c_dim: length of the labels, 0 without.
-        gpus: number of processes; `auto` scales its batch with it.
+        gpus: number of processes; `auto` scales its batch with it, and all round it up to what they can share.
 
     Raises:
         ConfigError: unknown name.
@@ -107,6 +107,8 @@ def preset_table(name: str, resolution: int, channels: int, c_dim: int, gpus: in
         preset = _FIXED[name]
     else:
         raise ConfigError(f"there is no preset {name!r}", f"Known: {', '.join(NAMES)}.")
+    portion = gpus * min(preset.mbstd, -(-preset.batch // gpus))
+    preset = replace(preset, batch=-(-preset.batch // portion) * portion)
     network = {
         "c_dim": c_dim,
         "img_resolution": resolution,

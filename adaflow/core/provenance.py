@@ -27,7 +27,7 @@ def provenance(run: Run) -> dict[str, Any]:
     """Plain values that say what made this run. No user, host or path is among them, but those the user gave."""
     return {
         "adaflow": adaflow.__version__,
-        "git": git_revision(Path(adaflow.__file__).parent),
+        "git": git_revision(Path(adaflow.__file__).resolve().parents[1]),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "packages": {name: _version(name) for name in ("kornia", "numpy", "pluggy", "pillow")},
@@ -40,17 +40,22 @@ def provenance(run: Run) -> dict[str, Any]:
     }
 
 
-def git_revision(folder: Path) -> str:
-    """The commit of the checkout that `folder` is in, with "+changes" when it is not clean; "" outside a checkout."""
+def git_revision(checkout: Path) -> str:
+    """The commit of a checkout, with "+changes" when it is not clean; "" where `checkout` is no checkout's top."""
     git = shutil.which("git")
     if git is None:
         return ""
 
-    def ask(*arguments: str) -> str:
-        command = [git, "-C", str(folder), *arguments]
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    def ask(*words: str) -> str:
+        command = [git, "-C", str(checkout), *words]
+        try:
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        except subprocess.TimeoutExpired:
+            return ""
         return answer.stdout.strip() if answer.returncode == 0 else ""
 
+    if ask("rev-parse", "--show-toplevel") != str(checkout):
+        return ""
     revision = ask("rev-parse", "HEAD")
     return revision + ("+changes" if revision and ask("status", "--porcelain", "--untracked-files=no") else "")
 

@@ -41,12 +41,21 @@ class Run:
         world: this process among its peers.
         plugins: all plugins.
         dataset: the data, loaded.
+        fresh: False for a run that goes on, whose weights come from its checkpoint and not from `init_from`.
 
     Raises:
         ConfigError, PluginError: parts that do not fit together, or unknown names.
     """
 
-    def __init__(self, config: RunConfig, folder: Path, world: World, plugins: PluginManager, dataset: Dataset) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: Path,
+        world: World,
+        plugins: PluginManager,
+        dataset: Dataset,
+        fresh: bool = True,
+    ) -> None:
         self.config = config
         self.folder = folder
         self.world = world
@@ -68,7 +77,9 @@ class Run:
                 "Set some apart with --val-fraction 0.1.",
             )
         self._shards = shard_count(config, world.size)
-        self.state = self._new_state()
+        self.state = self._new_state(fresh)
+        self.w_mean = torch.zeros(config.generator.w_dim, device=world.device)
+        """Mean w of the present batch."""
         self.trainable: dict[nn.Module, dict[nn.Parameter, None]] = {
             network: dict.fromkeys(p for p in network.parameters() if p.requires_grad)
             for network in (self.state.G, self.state.D)
@@ -77,14 +88,14 @@ class Run:
         self._extractors: dict[str, FeatureExtractor] = {}
         self._key = lru_cache(maxsize=None)(lambda *names: stream_key(config.schedule.seed, *names))
 
-    def _new_state(self) -> TrainState:
+    def _new_state(self, fresh: bool) -> TrainState:
         config, device = self.config, self.world.device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.schedule.seed)
             G, D = Generator(config.generator), Discriminator(config.discriminator)
         G_ema = Generator(config.generator).requires_grad_(False).eval()
         G_ema.load_state_dict(G.state_dict())
-        if config.init_from:
+        if config.init_from and fresh:
             start = load_network(config.init_from)
             for name, network, source in (("G", G, start.G), ("D", D, start.D), ("G_ema", G_ema, start.G_ema)):
                 try:
@@ -106,7 +117,7 @@ class Run:
             plugins=self._stateful_plugins(),
             pl_mean=torch.zeros((), device=device),
             observed=torch.zeros(OBSERVED, dtype=torch.float64, device=device),
-            p=config.augment.p,
+            p=min(max(self.controller.first_p(config.augment.p), 0.0), config.augment.p_max),
         )
 
     def _stateful_plugins(self) -> dict[str, Stateful]:

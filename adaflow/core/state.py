@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from adaflow.core.distributed import World
 from adaflow.core.networks import Discriminator, Generator
 from adaflow.core.statistics import Statistics
-from adaflow.errors import FileError
+from adaflow.errors import FileError, PluginError
 
 
 class Stateful(Protocol):
@@ -31,7 +31,7 @@ OBSERVED = 6
 """Sums kept for the controller: sign(D(real)), D(real), D(fake), their count, D(val) and its count."""
 
 MODULES = ("G", "D", "G_ema", "G_opt", "D_opt", "statistics")
-VALUES = ("p", "saturated", "step", "images", "tick", "tick_start", "last_snapshot", "bad_steps", "seconds")
+VALUES = ("p", "saturated", "step", "images", "tick", "tick_start", "bad_updates", "seconds")
 
 
 @dataclass
@@ -51,8 +51,7 @@ class TrainState:
         images: images shown to D so far.
         tick: ticks done.
         tick_start: images at which the present tick began.
-        last_snapshot: images at the last network snapshot, −1 before the first.
-            bad_steps: training steps in a row in which an update was left out because of non-finite gradients.
+            bad_updates: loss → updates left out in a row because of non-finite gradients.
         seconds: spent in training, over all sittings.
     """
 
@@ -71,9 +70,8 @@ class TrainState:
     images: int = 0
     tick: int = 0
     tick_start: int = 0
-    last_snapshot: int = -1
-    bad_steps: int = 0
     seconds: float = 0.0
+    bad_updates: dict[str, int] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only, so that it loads without running any code."""
@@ -82,16 +80,33 @@ class TrainState:
             **{name: getattr(self, name) for name in VALUES},
             "pl_mean": self.pl_mean,
             "observed": self.observed,
-            "plugins": {name: plugin.state_dict() for name, plugin in self.plugins.items()},
+            "plugins": [self.plugin_states()],
         }
 
+    def plugin_states(self) -> dict[str, dict[str, Any]]:
+        """The states of this process's plugins.
+
+        Raises:
+            PluginError: one of them holds something that could not be read back.
+        """
+        states = {name: plugin.state_dict() for name, plugin in self.plugins.items()}
+        for name, state in states.items():
+            foreign = find_foreign(state)
+            if foreign is not None:
+                raise PluginError(
+                    f"the state of the {name} holds a {foreign}",
+                    "state_dict() may give tensors, numbers, text, None, lists and dictionaries of these only.",
+                )
+        return states
+
     def load_state_dict(self, state: dict[str, Any], world: World) -> None:
-        """Take over a saved state. Sums over processes are given to the first one.
+        """Take over a saved state: sums over processes go to the first one, plugins have a state for each process.
 
         Raises:
             FileError: a plugin of the saved run is missing here, or the networks have another shape.
         """
-        missing = sorted(name for name, saved in state["plugins"].items() if saved and name not in self.plugins)
+        plugin_states = state["plugins"][world.rank % len(state["plugins"])]
+        missing = sorted(name for name, saved in plugin_states.items() if saved and name not in self.plugins)
         if missing:
             raise FileError(f"the checkpoint holds state of {', '.join(missing)}, which is not part of this run")
         try:
@@ -102,7 +117,7 @@ class TrainState:
         for name in VALUES:
             setattr(self, name, state[name])
         for name, plugin in self.plugins.items():
-            plugin.load_state_dict(state["plugins"].get(name, {}))
+            plugin.load_state_dict(plugin_states.get(name, {}))
         self.pl_mean.copy_(state["pl_mean"])
         self.observed.copy_(state["observed"])
         if not world.is_first:
@@ -115,3 +130,13 @@ class TrainState:
         world.sum_(self.observed)
         if not world.is_first:
             self.observed.zero_()
+
+
+def find_foreign(value: Any) -> str | None:
+    """The type of the first thing in a nested value that is neither a tensor nor plain, or None."""
+    if isinstance(value, dict):
+        return find_foreign([*value.keys(), *value.values()])
+    if type(value) in (list, tuple):
+        return next((found for item in value if (found := find_foreign(item)) is not None), None)
+    plain = type(value) in (bool, int, float, str, bytes, type(None)) or isinstance(value, Tensor)
+    return None if plain else f"{type(value).__module__}.{type(value).__qualname__}"

@@ -19,6 +19,7 @@ from torch import Tensor
 from adaflow.config import to_table
 from adaflow.core.checkpoint import load_newest_checkpoint, save_checkpoint
 from adaflow.core.images import to_uint8
+from adaflow.core.logger import Logger
 from adaflow.core.metric import MetricContext
 from adaflow.core.random import normal, uniform
 from adaflow.core.run import Run
@@ -28,13 +29,15 @@ from adaflow.errors import AdaflowError, DivergedError, ExitCode
 
 
 class StopRequest:
-    """Turns the first SIGTERM or Ctrl-C into a flag, and the second Ctrl-C into leaving at once."""
+    """Turns the first SIGTERM, SIGHUP or Ctrl-C into a flag, and the second Ctrl-C into leaving at once."""
 
     def __init__(self) -> None:
         self.requested = False
 
     def __enter__(self) -> StopRequest:
-        self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._previous = {
+            number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        }
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -99,15 +102,16 @@ def train(run: Run, resume: bool = False) -> str:
 @contextmanager
 def _announced(run: Run) -> Iterator[None]:
     """Loggers are open and plugins know that the run has begun; loggers are closed whatever happens."""
-    if not run.world.is_first:
-        yield
-        return
-    started = []
-    try:
+    started: list[Logger] = []
+
+    def start() -> None:
         for logger in run.loggers.values():
             logger.start(run)
             started.append(logger)
         run.plugins.notify("run_started", run.say, run=run)
+
+    try:
+        run.world.on_first(start)
         yield
     finally:
         for logger in reversed(started):
@@ -139,7 +143,7 @@ def _end_tick(run: Run, seconds: float) -> None:
         "Timing/total_sec": state.seconds,
         "Timing/sec_per_tick": seconds,
         "Timing/sec_per_kimg": seconds / images * 1000,
-        "Timing/eta_sec": seconds / images * (run.total_images - state.images),
+        "Timing/eta_sec": seconds / images * max(run.total_images - state.images, 0),
         "Resources/cpu_mem_gb": psutil.Process().memory_info().rss / 2**30,
     }
     if world.device.type == "cuda":
@@ -147,42 +151,47 @@ def _end_tick(run: Run, seconds: float) -> None:
         torch.cuda.reset_peak_memory_stats(world.device)
     stats |= {name: {"num": 1, "mean": float(value), "std": 0.0} for name, value in values.items()}
     run.stats = stats
-    if world.is_first:
-        for logger in run.loggers.values():
-            logger.tick(run, stats)
-        run.plugins.notify("tick", run.say, run=run, stats=stats)
+    world.on_first(lambda: _tell_tick(run, stats))
+
+
+def _tell_tick(run: Run, stats: dict[str, Any]) -> None:
+    for logger in run.loggers.values():
+        logger.tick(run, stats)
+    run.plugins.notify("tick", run.say, run=run, stats=stats)
 
 
 def checkpoint(run: Run) -> None:
     """Save the whole state, so that the run can go on from here."""
     run.state.merge(run.world)
-    if run.world.is_first:
-        save_checkpoint(run.folder, run.state.state_dict(), run.config.schedule.keep_checkpoints)
-    run.world.wait()
+    plugins = run.world.gather(run.state.plugin_states())
+    state = {**run.state.state_dict(), "plugins": plugins}
+    run.world.on_first(lambda: save_checkpoint(run.folder, state, run.config.schedule.keep_checkpoints))
 
 
 def snapshot(run: Run) -> None:
     """Save the networks, measure them, tell the plugins, and save a checkpoint."""
-    state, config = run.state, run.config
-    if run.world.is_first:
-        path = run.folder / "snapshots" / f"network-{state.images // 1000:06d}.pkl"
-        info = {
-            "images": state.images,
-            "p": state.p,
-            "augs": run.augment.spec(),
-            "data": run.dataset.summary(),
-            "config": to_table(config),
-        }
-        save_network(path, state.G, state.D, state.G_ema, info)
-        point_to(run.folder / "run.pkl", path)
-        if config.schedule.keep:
-            for old in sorted(path.parent.glob("network-*.pkl"))[: -config.schedule.keep]:
-                old.unlink()
-        run.plugins.notify("snapshot_saved", run.say, run=run, path=path)
-        if state.images:
-            measure(run, path)
-    state.last_snapshot = state.images
+    run.world.on_first(lambda: _write_snapshot(run))
     checkpoint(run)
+
+
+def _write_snapshot(run: Run) -> None:
+    state, config = run.state, run.config
+    path = run.folder / "snapshots" / f"network-{state.images // 1000:06d}.pkl"
+    info = {
+        "images": state.images,
+        "p": state.p,
+        "augs": run.augment.spec(),
+        "data": run.dataset.summary(),
+        "config": to_table(config),
+    }
+    save_network(path, state.G, state.D, state.G_ema, info)
+    point_to(run.folder / "run.pkl", path)
+    if config.schedule.keep:
+        for old in sorted(path.parent.glob("network-*.pkl"))[: -config.schedule.keep]:
+            old.unlink()
+    run.plugins.notify("snapshot_saved", run.say, run=run, path=path)
+    if state.images:
+        measure(run, path)
 
 
 def measure(run: Run, path: Path) -> None:
@@ -196,7 +205,7 @@ def measure(run: Run, path: Path) -> None:
     for name, metric in run.metrics.items():
         begin = time.monotonic()
         try:
-            results = metric.compute(context)
+            results = {str(key): float(value) for key, value in metric.compute(context).items()}
         except Exception as error:
             what = error.message if isinstance(error, AdaflowError) else f"{type(error).__name__}: {error}"
             run.say(f"metric {name} failed: {what}")

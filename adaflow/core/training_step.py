@@ -22,23 +22,24 @@ if TYPE_CHECKING:
     from adaflow.core.run import Run
     from adaflow.core.state import TrainState
 
-MAX_BAD_STEPS = 10
-"""Training steps in a row with non-finite gradients before the run counts as diverged."""
+MAX_BAD_UPDATES = 10
+"""Updates in a row with non-finite gradients of one loss before the run counts as diverged."""
 
 
 def training_step(run: Run) -> None:
     """Train on one batch and advance the state of the run."""
     state, loss = run.state, run.config.loss
 
-    good = update(run, state.D, state.D_opt, discriminator_loss)
+    update(run, state.D, state.D_opt, discriminator_loss)
     if loss.r1_gamma > 0 and state.step % loss.r1_interval == 0:
-        good &= update(run, state.D, state.D_opt, r1_loss, gain=loss.r1_interval)
+        update(run, state.D, state.D_opt, r1_loss, gain=loss.r1_interval)
 
-    good &= update(run, state.G, state.G_opt, generator_loss)
+    run.w_mean.zero_()
+    update(run, state.G, state.G_opt, generator_loss)
+    state.G.mapping.track(run.w_mean)
     if loss.pl_weight > 0 and state.step % loss.pl_interval == 0:
-        good &= update(run, state.G, state.G_opt, path_length_loss, gain=loss.pl_interval)
+        update(run, state.G, state.G_opt, path_length_loss, gain=loss.pl_interval)
 
-    check_divergence(state, good)
     state.step += 1
     state.images += run.config.schedule.batch
     average_weights(run)
@@ -52,11 +53,13 @@ def update(
     optimizer: torch.optim.Optimizer,
     loss: Callable[[Run, Tensor], Tensor],
     gain: float = 1.0,
-) -> bool:
+) -> None:
     """One optimizer step of `network` on `gain` × the mean of `loss(run, counters)` over the batch.
 
-    Returns:
-        False if the gradients were not finite and the step was left out.
+    With non-finite gradients the step is left out.
+
+    Raises:
+        DivergedError: that happened many times in a row with this loss.
     """
     state = run.state
     trainable = run.trainable[network]
@@ -66,19 +69,20 @@ def update(
     shards = run.shards()
     for counters in shards:
         (loss(run, counters).mean() * (gain / len(shards))).backward()  # type: ignore[no-untyped-call]
-    shared = [state.G.mapping.w_avg] if network is state.G else []
-    finite = average_gradients(run.world, list(trainable), also=shared)
-    if finite:
+    if average_gradients(run.world, list(trainable), also=[run.w_mean]):
         optimizer.step()
-    return finite
+        state.bad_updates.pop(loss.__name__, None)
+    else:
+        count_bad_update(state, loss.__name__)
 
 
-def check_divergence(state: TrainState, good: bool) -> None:
-    """Count training steps in a row with non-finite gradients, and give up after many."""
-    state.bad_steps = 0 if good else state.bad_steps + 1
-    if state.bad_steps >= MAX_BAD_STEPS:
+def count_bad_update(state: TrainState, loss: str) -> None:
+    """Count updates in a row with non-finite gradients of a loss, and give up after many."""
+    state.bad_updates[loss] = state.bad_updates.get(loss, 0) + 1
+    if state.bad_updates[loss] >= MAX_BAD_UPDATES:
         raise DivergedError(
-            f"gradients were not finite in {MAX_BAD_STEPS} steps in a row, at {state.images / 1000:.1f} kimg",
+            f"gradients of the {loss.replace('_', ' ')} were not finite {MAX_BAD_UPDATES} times in a row, "
+            f"at {state.images / 1000:.1f} kimg",
             "Go back to an earlier snapshot with --init-from, and lower --lr or raise --gamma or --batch.",
         )
 
@@ -87,7 +91,8 @@ def discriminator_loss(run: Run, counters: Tensor) -> Tensor:
     """D should tell fakes from reals, both augmented with the same p. [N]"""
     state, n = run.state, len(counters)
     with torch.no_grad():
-        fakes, fake_labels = generate(run, counters, "D")
+        ws, fake_labels = sample_ws(run, counters, "D")
+        fakes = state.G.synthesis(ws, noise=noise_source(run, counters, "D"))
     reals, labels = run.real_batch(counters)
     fake_logits = discriminate(run, fakes, fake_labels, counters, "D-fake")
     real_logits = discriminate(run, reals, labels, counters, "D-real")
@@ -119,7 +124,9 @@ def r1_loss(run: Run, counters: Tensor) -> Tensor:
 
 def generator_loss(run: Run, counters: Tensor) -> Tensor:
     """G should make D take its augmented fakes for reals. [N]"""
-    fakes, labels = generate(run, counters, "G", update_w_avg=True)
+    ws, labels = sample_ws(run, counters, "G")
+    run.w_mean += ws[:, 0].detach().mean(0) / len(run.shards())
+    fakes = run.state.G.synthesis(ws, noise=noise_source(run, counters, "G"))
     logits = discriminate(run, fakes, labels, counters, "G-fake")
     loss = losses.real_looking(logits)
     run.state.statistics.report("Loss/scores/fake", logits)
@@ -136,27 +143,22 @@ def path_length_loss(run: Run, counters: Tensor) -> Tensor:
     images = state.G.synthesis(ws, noise=noise_source(run, counters, "PL"))
     unit_noise = normal(run.key("PL-image"), counters, images.shape[1:])
     lengths = losses.path_lengths(images, ws, unit_noise)
-    penalty, mean = losses.path_length_penalty(lengths, state.pl_mean, config.pl_decay, run.world.mean_with_gradient)
-    state.pl_mean = mean.detach()
+    decay = config.pl_decay / len(run.shards())  # the portions of an accumulated batch move it as far as a whole one
+    penalty, mean = losses.path_length_penalty(lengths, state.pl_mean, decay, run.world.mean_with_gradient)
+    state.pl_mean = torch.where(mean.isfinite(), mean, state.pl_mean).detach()
     loss = penalty * config.pl_weight
     state.statistics.report("Loss/pl_penalty", penalty)
     state.statistics.report("Loss/G/reg", loss)
     return loss
 
 
-def generate(run: Run, counters: Tensor, purpose: str, update_w_avg: bool = False) -> tuple[Tensor, Tensor]:
-    """Fakes [N, C, H, W] with their labels [N, c_dim]."""
-    ws, labels = sample_ws(run, counters, purpose, update_w_avg)
-    return run.state.G.synthesis(ws, noise=noise_source(run, counters, purpose)), labels
-
-
-def sample_ws(run: Run, counters: Tensor, purpose: str, update_w_avg: bool = False) -> tuple[Tensor, Tensor]:
+def sample_ws(run: Run, counters: Tensor, purpose: str) -> tuple[Tensor, Tensor]:
     """Styles [N, L, w_dim] of random latents and labels, two latents mixed at a random layer where mixing fires."""
     mapping, mixing = run.state.G.mapping, run.config.loss.style_mixing
     latent = run.key(purpose, "z")
     labels = run.random_labels(uniform(run.key(purpose, "label"), counters))
     shape = (run.config.generator.z_dim,)
-    ws = mapping(normal(latent, counters, shape), labels, update_w_avg=update_w_avg)
+    ws = mapping(normal(latent, counters, shape), labels)
     if mixing > 0:
         fires, where = uniform(run.key(purpose, "mixing"), counters, (2,)).unbind(1)
         layers = torch.arange(ws.shape[1], device=ws.device)

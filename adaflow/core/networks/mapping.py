@@ -109,7 +109,6 @@ class GeneratorMapping(MappingNetwork):
         c: Tensor | None = None,
         psi: float = 1.0,
         cutoff: int | None = None,
-        update_w_avg: bool = False,
     ) -> Tensor:
         """Map latents and labels, and truncate: w_avg + psi · (w - w_avg).
 
@@ -118,7 +117,6 @@ class GeneratorMapping(MappingNetwork):
             c: [N, c_dim], one-hot or any vectors; None where c_dim is 0.
             psi: truncation: 1 keeps w, 0 gives the average w.
             cutoff: truncate only the first so many ws; None for all.
-            update_w_avg: let the moving average follow this batch.
 
         Returns:
             ws, [N, num_ws, w_dim].
@@ -127,10 +125,13 @@ class GeneratorMapping(MappingNetwork):
             ConfigError: the network is conditional and `c` is missing or of the wrong size.
         """
         w = super().forward(z, c)
-        if update_w_avg:
-            self.w_avg.copy_(w.detach().mean(dim=0).lerp(self.w_avg, self.w_avg_beta))
         ws = w[:, None].repeat(1, self.num_ws, 1)
         if psi == 1:
             return ws
         truncated = self.w_avg.lerp(ws[:, :cutoff], psi)
         return truncated if cutoff is None else torch.cat([truncated, ws[:, cutoff:]], dim=1)
+
+    @torch.no_grad()
+    def track(self, w_mean: Tensor) -> None:
+        """Let the moving average of w follow the mean of a batch, [w_dim]."""
+        self.w_avg.lerp_(w_mean, 1 - self.w_avg_beta)

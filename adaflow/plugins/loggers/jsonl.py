@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaflow.core.files import append_line, committed
+from adaflow.core.files import append_line, committed, finite
 from adaflow.core.logger import Logger
 from adaflow.hookspecs import hookimpl
 
@@ -43,11 +43,11 @@ class JsonLines(Logger):
 
     def tick(self, run: Run, stats: dict[str, Any]) -> None:
         """Append to `stats.jsonl`."""
-        append_line(run.folder / "stats.jsonl", json.dumps({**stats, "timestamp": time.time()}))
+        append_line(run.folder / "stats.jsonl", json.dumps(finite({**stats, "timestamp": time.time()})))
 
     def metrics(self, run: Run, results: dict[str, Any]) -> None:
         """Append to `metrics.jsonl`."""
-        append_line(run.folder / "metrics.jsonl", json.dumps({**results, "timestamp": time.time()}))
+        append_line(run.folder / "metrics.jsonl", json.dumps(finite({**results, "timestamp": time.time()})))
 
 
 @hookimpl

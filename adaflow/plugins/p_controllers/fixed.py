@@ -30,6 +30,10 @@ class Fixed(PController):
         if self.p is not None and not 0 <= self.p <= 1:
             raise ConfigError(f"p is {self.p}", "Choose a number from 0 to 1.")
 
+    def first_p(self, p: float) -> float:
+        """The constant."""
+        return p if self.p is None else self.p
+
     def update(self, seen: Observation) -> float:
         """The constant."""
         return seen.p if self.p is None else self.p

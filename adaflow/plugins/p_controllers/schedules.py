@@ -37,6 +37,10 @@ class Linear(PController):
         if self.kimg is not None and self.kimg <= 0:
             raise ConfigError(f"kimg is {self.kimg}", "Choose a positive number.")
 
+    def first_p(self, p: float) -> float:
+        """The start of the way."""
+        return self.start
+
     def update(self, seen: Observation) -> float:
         """p at this point of the way."""
         return self.start + (self.end - self.start) * self.shape(self.progress(seen))
