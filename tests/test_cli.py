@@ -114,7 +114,11 @@ MISTAKES = {
     "a target without rt or rv": ([*DRY, "--p", "0.2", "--target", "0.5"], 2, "fixed has no target"),
     "rv without validation images": ([*DRY, "--p-controller", "rv"], 3, "--val-fraction 0.1"),
     "a batch for no group": ([*DRY, "--batch", "7"], 3, "no multiple of the minibatch-std group"),
-    "a batch for no number of processes": ([*DRY, "--gpus", "3"], 3, "cannot be shared by 3 processes"),
+    "a batch for no number of processes": (
+        [*DRY, "--batch", "32", "--gpus", "3"],
+        3,
+        "cannot be shared by 3 processes",
+    ),
     "too large a subset": ([*DRY, "--subset", "33"], 3, "has 32 images"),
     "length that is no number": ([*DRY, "--kimg", "nan"], 3, "schedule.kimg is nan"),
     "an override without value": ([*DRY, "--set", "loss.r1_gamma"], 2, "not of the form section.name=value"),

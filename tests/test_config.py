@@ -317,3 +317,12 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="is not TOML"):
         read_toml(tmp_path / "bytes.toml")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("gpus", [1, 2, 3, 5, 6, 7, 8])
+def test_presets_can_be_shared_by_any_number_of_processes(name, gpus):
+    table = preset_table(name, 64, 3, 0, gpus)
+    batch, group = table["schedule"]["batch"], table["discriminator"]["mbstd_group_size"]
+    assert batch % gpus == 0
+    assert (batch // gpus) % min(group, batch // gpus) == 0
