@@ -52,7 +52,9 @@ def tensors(state: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def differences(a: dict[str, Any], b: dict[str, Any], ignore: tuple[str, ...] = ("seconds",)) -> list[str]:
+def differences(
+    a: dict[str, Any], b: dict[str, Any], ignore: tuple[str, ...] = ("seconds", "tick_seconds")
+) -> list[str]:
     """Names of the leaves that are not exactly equal."""
     left, right = tensors(a), tensors(b)
     names = (left.keys() | right.keys()) - set(ignore)

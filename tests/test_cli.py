@@ -119,6 +119,7 @@ MISTAKES = {
         3,
         "cannot be shared by 3 processes",
     ),
+    "more frozen layers than there are": ([*DRY, "--freezed", "400"], 3, "400 layers are to be frozen"),
     "too large a subset": ([*DRY, "--subset", "33"], 3, "has 32 images"),
     "length that is no number": ([*DRY, "--kimg", "nan"], 3, "schedule.kimg is nan"),
     "an override without value": ([*DRY, "--set", "loss.r1_gamma"], 2, "not of the form section.name=value"),

@@ -225,7 +225,9 @@ def test_freezing_goes_layer_by_layer_from_the_highest_resolution():
         name for name in everything if not name.startswith(("b16.", "b8.fromrgb"))
     ]
     assert unfrozen(freeze_layers=4) == [name for name in unfrozen() if not name.startswith("b16.")]
-    assert unfrozen(freeze_layers=99) == [name for name in unfrozen() if name.startswith("b4.")]
+    assert unfrozen(freeze_layers=7) == [name for name in unfrozen() if name.startswith("b4.")]
+    with pytest.raises(ConfigError, match="only 7 can be"):
+        unfrozen(freeze_layers=8)
 
 
 def directional_derivative(value, parameters: list[torch.Tensor], directions: list[torch.Tensor]) -> float:

@@ -301,6 +301,7 @@ def test_sigterm_saves_and_exits_75(tmp_path, processes):
     assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "stopped"
     state = load_newest_checkpoint(tmp_path / "run", CPU, print)
     assert state["images"] > 0
+    assert state["seconds"] + state["tick_seconds"] > 0
 
 
 def test_second_ctrl_c_leaves_at_once(tmp_path):

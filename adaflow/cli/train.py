@@ -288,6 +288,7 @@ def _go(run: Run, resumed: bool) -> None:
     with ExitStack() as stack:
         run.world.on_first(lambda: stack.enter_context(locked(run.folder)))
         outcome = train(run, resumed)
+        run.world.wait()  # nobody leaves while another still listens to it
     if outcome == "stopped":
         raise typer.Exit(ExitCode.STOPPED)
     run.say(f"Finished. Draw images with: adaflow generate {run.folder / 'run.pkl'} --seeds 0-35 --grid")

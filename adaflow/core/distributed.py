@@ -110,6 +110,11 @@ class World(AbstractContextManager["World"]):
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.size > 1:
+            dist.barrier()
+
     def gather(self, value: Any) -> list[Any]:
         """Every process's value, by rank."""
         values = [value] * self.size

@@ -31,7 +31,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     """Run `adaflow ARGUMENTS` in `processes` processes and wait for them.
 
     Returns:
-        The exit code of the first process that did not end well, or 0.
+        The exit code of rank 0, or where that is 0 that of the first other process that did not end well.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -95,5 +95,6 @@ def _wait(children: list[subprocess.Popen[bytes]]) -> int:
                     child.terminate()
             asked, deadline = True, time.monotonic() + GRACE_SECONDS
         time.sleep(0.05)
-    code = code or next((child.returncode for child in children if child.returncode), 0)
+    # The first process speaks for all: the others may stumble over its leaving.
+    code = children[0].returncode or code or next((child.returncode for child in children if child.returncode), 0)
     return code if code >= 0 else 128 - code

@@ -31,7 +31,7 @@ OBSERVED = 6
 """Sums kept for the controller: sign(D(real)), D(real), D(fake), their count, D(val) and its count."""
 
 MODULES = ("G", "D", "G_ema", "G_opt", "D_opt", "statistics")
-VALUES = ("p", "saturated", "step", "images", "tick", "tick_start", "bad_updates", "seconds")
+VALUES = ("p", "saturated", "step", "images", "tick", "tick_start", "bad_updates", "seconds", "tick_seconds")
 
 
 @dataclass
@@ -52,7 +52,8 @@ class TrainState:
         tick: ticks done.
         tick_start: images at which the present tick began.
             bad_updates: loss → updates left out in a row because of non-finite gradients.
-        seconds: spent in training, over all sittings.
+        seconds: spent in training, over all sittings, up to the present tick.
+        tick_seconds: spent in the present tick before a stop.
     """
 
     G: Generator
@@ -71,6 +72,7 @@ class TrainState:
     tick: int = 0
     tick_start: int = 0
     seconds: float = 0.0
+    tick_seconds: float = 0.0
     bad_updates: dict[str, int] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:

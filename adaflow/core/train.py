@@ -75,7 +75,7 @@ def train(run: Run, resume: bool = False) -> str:
                     logger.step(run)
                 stopping = world.any(stop.requested)
                 if state.images - state.tick_start >= config.tick_kimg * 1000 or state.images >= run.total_images:
-                    _end_tick(run, time.monotonic() - clock)
+                    _end_tick(run, state.tick_seconds + time.monotonic() - clock)
                     clock = time.monotonic()
                     if state.tick % config.snap == 0 or state.images >= run.total_images:
                         snapshot(run)
@@ -87,7 +87,7 @@ def train(run: Run, resume: bool = False) -> str:
                     break
             outcome = "finished" if state.images >= run.total_images else "stopped"
             if outcome == "stopped":
-                _count_time(run, clock)
+                state.tick_seconds += time.monotonic() - clock
                 checkpoint(run)
                 run.say(f"Stopped at {state.images / 1000:.1f} kimg. Go on with: adaflow resume {run.folder}")
         except DivergedError:
@@ -132,6 +132,7 @@ def _end_tick(run: Run, seconds: float) -> None:
     stats: dict[str, Any] = dict(state.statistics.take())
     images = state.images - state.tick_start
     state.seconds += seconds
+    state.tick_seconds = 0.0
     state.tick += 1
     state.tick_start = state.images
     values = {

@@ -12,6 +12,7 @@ from adaflow.core.networks.config import DiscriminatorConfig, resolutions
 from adaflow.core.networks.layers import ConvLayer, FullyConnected, MinibatchStd
 from adaflow.core.networks.mapping import MappingNetwork
 from adaflow.cuda import downsample2d, setup_filter
+from adaflow.errors import ConfigError
 
 
 class DiscriminatorBlock(nn.Module):
@@ -104,6 +105,9 @@ class Discriminator(nn.Module):
 
     Args:
         config: what it is made of. The first `config.freeze_layers` layers get no gradients.
+
+    Raises:
+        ConfigError: there are not so many layers before the last block.
     """
 
     def __init__(self, config: DiscriminatorConfig) -> None:
@@ -118,7 +122,10 @@ class Discriminator(nn.Module):
             cmap_dim = config.cmap_dim or config.channels_at(4)
             self.mapping = MappingNetwork(0, config.c_dim, cmap_dim, config.mapping_layers)
         self.b4 = DiscriminatorEpilogue(config, cmap_dim)
-        for layer in list(chain.from_iterable(block.layers() for block in blocks))[: config.freeze_layers]:
+        layers = list(chain.from_iterable(block.layers() for block in blocks))
+        if config.freeze_layers > len(layers):
+            raise ConfigError(f"{config.freeze_layers} layers are to be frozen, and only {len(layers)} can be")
+        for layer in layers[: config.freeze_layers]:
             layer.requires_grad_(False)
 
     def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
