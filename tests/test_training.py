@@ -188,6 +188,8 @@ def test_bad_gradients_are_left_out_and_then_stop_the_run(tmp_path):
     training_step(run)
     assert run.state.bad_updates == {"discriminator_loss": 1, "generator_loss": 1}
     assert all(torch.equal(value, before[name]) for name, value in run.state.D.state_dict().items())
+    assert run.state.G.mapping.w_avg.isfinite().all()
+    assert not run.w_mean.any()
     for _ in range(MAX_BAD_UPDATES - 2):
         training_step(run)
     with pytest.raises(DivergedError, match="not finite"):

@@ -79,7 +79,7 @@ class Run:
         self._shards = shard_count(config, world.size)
         self.state = self._new_state(fresh)
         self.w_mean = torch.zeros(config.generator.w_dim, device=world.device)
-        """Mean w of the present batch."""
+        """Mean w of the present batch; zero between generator updates."""
         self.trainable: dict[nn.Module, dict[nn.Parameter, None]] = {
             network: dict.fromkeys(p for p in network.parameters() if p.requires_grad)
             for network in (self.state.G, self.state.D)

@@ -34,9 +34,9 @@ def training_step(run: Run) -> None:
     if loss.r1_gamma > 0 and state.step % loss.r1_interval == 0:
         update(run, state.D, state.D_opt, r1_loss, gain=loss.r1_interval)
 
+    if update(run, state.G, state.G_opt, generator_loss):
+        state.G.mapping.track(run.w_mean)
     run.w_mean.zero_()
-    update(run, state.G, state.G_opt, generator_loss)
-    state.G.mapping.track(run.w_mean)
     if loss.pl_weight > 0 and state.step % loss.pl_interval == 0:
         update(run, state.G, state.G_opt, path_length_loss, gain=loss.pl_interval)
 
@@ -53,10 +53,13 @@ def update(
     optimizer: torch.optim.Optimizer,
     loss: Callable[[Run, Tensor], Tensor],
     gain: float = 1.0,
-) -> None:
+) -> bool:
     """One optimizer step of `network` on `gain` × the mean of `loss(run, counters)` over the batch.
 
     With non-finite gradients the step is left out.
+
+    Returns:
+        Whether the step was taken.
 
     Raises:
         DivergedError: that happened many times in a row with this loss.
@@ -69,11 +72,13 @@ def update(
     shards = run.shards()
     for counters in shards:
         (loss(run, counters).mean() * (gain / len(shards))).backward()  # type: ignore[no-untyped-call]
-    if average_gradients(run.world, list(trainable), also=[run.w_mean]):
+    finite = average_gradients(run.world, list(trainable), also=[run.w_mean])
+    if finite:
         optimizer.step()
         state.bad_updates.pop(loss.__name__, None)
     else:
         count_bad_update(state, loss.__name__)
+    return finite
 
 
 def count_bad_update(state: TrainState, loss: str) -> None:
