@@ -14,7 +14,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from adaflow.core.data.labels import count_classes
+from adaflow.core.data.dataset_json import count_classes
 from adaflow.core.data.parallel import Progress, ordered_map
 from adaflow.core.data.sampler import EpochSampler, permutation
 from adaflow.core.data.source import DatasetReader, ImageSource, Label, first_images, open_source, read_or_error

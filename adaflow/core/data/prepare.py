@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from adaflow.core.data.labels import DATASET_JSON, count_classes, read_labels
+from adaflow.core.data.dataset_json import DATASET_JSON, count_classes
 from adaflow.core.data.parallel import Progress, ordered_map
 from adaflow.core.data.source import (
     DatasetReader,
@@ -27,6 +27,7 @@ from adaflow.core.data.source import (
     open_source,
     read_or_error,
 )
+from adaflow.core.data.tables import read_labels
 from adaflow.core.files import committed
 from adaflow.errors import ConfigError, DataError, FileError
 from adaflow.registry import Registry
@@ -155,7 +156,7 @@ def prepare(config: PrepareConfig, readers: Registry[DatasetReader], progress: P
             read=len(source),
             written=len(written),
             left_out=left_out,
-            ignored=source.ignored,
+            ignored=len(source.ignored),
             upscaled=upscaled,
             class_counts=count_classes(kept, class_names),
             fingerprint=fingerprint(contents, kept),

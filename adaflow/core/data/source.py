@@ -7,7 +7,7 @@ import json
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -29,12 +29,12 @@ class ImageSource(ABC):
     Attributes:
         name: short and fit for a folder name; it becomes part of the run folder's name.
         class_names: the name of class k at position k, or None.
-        ignored: how many files were passed over because they are no images.
+        ignored: names of the files that were passed over because they are no images, tables or `dataset.json`.
     """
 
     name: str
     class_names: tuple[str, ...] | None = None
-    ignored: int = 0
+    ignored: Sequence[str] = ()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -62,6 +62,30 @@ class ImageSource(ABC):
     def label(self, index: int) -> Label | None:
         """The class (from 0), a vector of numbers, or None where the image has no label."""
         return None
+
+    def group(self, index: int) -> int | None:
+        """The number, from 0, of the patient or lesion the image belongs to, or None where that is not known."""
+        return None
+
+    def is_validation(self, index: int) -> bool | None:
+        """Whether the image was set apart from training; None where the source has no such division."""
+        return None
+
+    def encoded(self, index: int) -> bytes | None:
+        """The image as its file holds it; None where there is no file, as for drawn images.
+
+        Raises:
+            DataError: the file cannot be read; the message names it.
+        """
+        return None
+
+    def tables(self) -> Mapping[str, bytes]:
+        """Name → content of the CSV and TSV files that lie among the images."""
+        return {}
+
+    def stamp(self) -> str:
+        """Hex digest that changes whenever `fingerprint` may have changed, found without reading the images."""
+        return self.fingerprint()
 
     def close(self) -> None:  # noqa: B027 (most sources have nothing to close)
         """Release open files. The source is not used afterwards."""

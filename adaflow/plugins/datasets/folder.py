@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from adaflow.core.data.dataset_json import DATASET_JSON, LabelFile, parse_dataset_json
 from adaflow.core.data.decode import decode_image, is_image_name, is_junk
-from adaflow.core.data.labels import DATASET_JSON, LabelFile, parse_dataset_json
 from adaflow.core.data.source import DatasetReader, ImageSource, Label, fingerprint, short_name
 from adaflow.errors import DataError
 from adaflow.hookspecs import hookimpl
@@ -35,7 +35,7 @@ class FolderSource(ImageSource):
         self.name = short_name(folder)
         files = [file for file in _walk(folder) if file != DATASET_JSON]
         self.names = sorted(file for file in files if is_image_name(file))
-        self.ignored = len(files) - len(self.names)
+        self.ignored = sorted(set(files) - set(self.names))
         if not self.names:
             raise DataError(f"folder {folder} has no images")
         labels = folder / DATASET_JSON

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from adaflow.core.data.dataset_json import DATASET_JSON, LabelFile, parse_dataset_json
 from adaflow.core.data.decode import decode_image, is_image_name, is_junk
-from adaflow.core.data.labels import DATASET_JSON, LabelFile, parse_dataset_json
 from adaflow.core.data.source import DatasetReader, ImageSource, Label, fingerprint, short_name
 from adaflow.errors import DataError
 from adaflow.hookspecs import hookimpl
@@ -46,7 +46,7 @@ class ZipSource(ImageSource):
             if not member.is_dir() and not is_junk(member.filename):
                 self.members[member.filename] = member
         self.names = sorted(name for name in self.members if is_image_name(name))
-        self.ignored = len(self.members) - len(self.names) - (DATASET_JSON in self.members)
+        self.ignored = sorted(self.members.keys() - {*self.names, DATASET_JSON})
         if not self.names:
             raise DataError(f"{path} has no images")
         self.labels = LabelFile()
