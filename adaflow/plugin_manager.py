@@ -36,7 +36,7 @@ T = TypeVar("T")
 BUILTINS = (
     *(f"adaflow.plugins.augmentations.{name}" for name in ("blit", "geom", "color", "filter", "noise", "cutout")),
     *(f"adaflow.plugins.p_controllers.{name}" for name in ("fixed", "overfitting", "schedules")),
-    *(f"adaflow.plugins.datasets.{name}" for name in ("folder", "zipped", "lesions")),
+    *(f"adaflow.plugins.datasets.{name}" for name in ("folder", "zipped", "cifar10", "lesions")),
     *(f"adaflow.plugins.features.{name}" for name in ("efficientnet",)),
     *(f"adaflow.plugins.metrics.{name}" for name in ("frechet",)),
     *(f"adaflow.plugins.loggers.{name}" for name in ("console", "jsonl", "tensorboard")),

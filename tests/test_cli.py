@@ -138,7 +138,7 @@ MISTAKES = {
     "preview of an unknown transform": (["augs", "preview", "--data", DATA[1], "--augs", "hu"], 3, "Did you mean hue"),
     "preview at no probability": (["augs", "preview", "--data", DATA[1], "--p", "1.5"], 2, "is not between 0 and 1"),
     "preview at words": (["augs", "preview", "--data", DATA[1], "--p", "some"], 2, "no list of probabilities"),
-    "data for no resolution": (["data", "prepare", "nowhere", "--dest", "x.zip"], 2, "--resolution"),
+    "data for no resolution": (["data", "prepare", DATA[1], "--dest", "x.zip"], 2, "--resolution"),
     "data from nothing": (
         ["data", "prepare", "nowhere", "--dest", "x.zip", "--resolution", "16"],
         3,
@@ -281,7 +281,7 @@ def test_all_customary_words_are_accepted(cli, tmp_path):
     assert config["loggers"] == ["jsonl"]
     assert config["data"] == {
         **{"source": DATA[1], "cond": True, "subset": 20, "mirror": True, "mirrory": True},
-        **{"val_fraction": 0.2, "workers": 3},
+        **{"val_fraction": 0.2, "workers": 3, "balance": False, "cache": True},
     }
     assert config["augment"] == {
         **{"augs": "bgcfnc", "controller": "rt(target=0.7)", "p": 0.1, "p_max": 0.7, "interval": 4},

@@ -1,4 +1,4 @@
-"""Loading a data set for training, and the order of its images."""
+"""Loading a data set for training: images, labels, division, batches."""
 
 import json
 import subprocess
@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from adaflow.core.data import dataset as dataset_module
-from adaflow.core.data.dataset import DataConfig
+from adaflow.core.data import decode_all as decode_all_module
+from adaflow.core.data.dataset import DataConfig, load_dataset
+from adaflow.core.data.decode_all import decode_to_memory
 from adaflow.core.data.prepare import PrepareConfig, prepare
 from adaflow.core.data.sampler import EpochSampler
 from adaflow.core.data.source import ImageSource
+from adaflow.core.data.training_labels import label_table
+from adaflow.core.train import fake_batches
 from adaflow.errors import ConfigError, DataError
 from adaflow.plugins.datasets.folder import FolderSource
 from tests.images import ISIC, break_image, load, pixels, save
+from tests.runs import small_run
 
 pytest_plugins = ["tests.images"]
 
@@ -58,7 +62,6 @@ def test_vectors_are_labels_as_they_are(readers, folder):
     [
         ({"a/2.png": None}, r"image a/2\.png of images has no label"),
         ({"b/1.png": [0.5]}, "both classes and vectors"),
-        ({"b/1.png": 10**9}, "has a class 1000000000"),
         ({f"{'ab'[i % 2]}/{i}.png": [0.5] * (1 + (i == 3)) for i in range(6)}, r"the label of b/3\.png has 2 numbers"),
     ],
 )
@@ -71,11 +74,16 @@ def test_unusable_labels_are_explained(readers, folder, labels, message):
     load(readers, folder)
 
 
+def test_a_class_that_is_an_identifier_is_refused():
+    with pytest.raises(DataError, match="has a class 1000000000"):
+        label_table(HugeSource(), [10**9, 0])
+
+
 def test_broken_and_odd_images_are_left_out_with_their_labels(readers, folder):
     break_image(folder / "a/2.png")
     save(folder, "b/1.png", pixels(0, 32, 32))
     save(folder, "b/3.png", pixels(0, channels=1))
-    data = load(readers, folder, cond=True)
+    data = load(readers, folder, cond=True, cache=False)
     assert data.names == ("a/0.png", "a/4.png", "b/5.png")
     np.testing.assert_array_equal(data.images[2], pixels(5).transpose(2, 0, 1))
     assert data.labels.argmax(1).tolist() == [0, 1, 2]
@@ -87,13 +95,15 @@ def test_broken_and_odd_images_are_left_out_with_their_labels(readers, folder):
 
 
 def test_the_majority_decides_even_when_the_first_images_are_odd(readers, tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset_module, "PROBED_IMAGES", 2)
+    monkeypatch.setattr(decode_all_module, "PROBED_IMAGES", 2)
     for index in range(7):
         save(tmp_path / "in", f"{index}.png", pixels(index, *((8, 8) if index < 3 else (16, 16))))
-    data = load(readers, tmp_path / "in")
-    assert data.names == ("3.png", "4.png", "5.png", "6.png")
-    np.testing.assert_array_equal(data.images[0], pixels(3).transpose(2, 0, 1))
-    assert [name for name, _ in data.left_out] == ["0.png", "1.png", "2.png"]
+    for cache in (False, True, True):
+        data = load(readers, tmp_path / "in", cache=cache)
+        assert data.names == ("3.png", "4.png", "5.png", "6.png")
+        for image, index in zip(data.images, range(3, 7), strict=True):
+            np.testing.assert_array_equal(image, pixels(index).transpose(2, 0, 1))
+        assert [name for name, _ in data.left_out] == ["0.png", "1.png", "2.png"]
 
 
 @pytest.mark.parametrize("size", [(16, 8), (12, 12), (4, 4)])
@@ -136,8 +146,8 @@ class HugeSource(ImageSource):
 def test_a_set_that_does_not_fit_is_refused_before_it_is_decoded():
     source = HugeSource()
     with pytest.raises(DataError, match=r"huge needs 2929687\.5 GiB of memory") as error:
-        dataset_module._decode(source, range(10**9), 1, None)
-    assert source.reads == dataset_module.PROBED_IMAGES
+        decode_to_memory(source, range(10**9), 1, None)
+    assert source.reads == decode_all_module.PROBED_IMAGES
     assert "--subset" in error.value.hint
     assert "--resolution" in error.value.hint
 
@@ -146,12 +156,13 @@ def test_the_limit_is_a_share_of_the_available_memory(readers, folder, monkeypat
     needed = 6 * 3 * 16 * 16
     for available, fits in ((needed / 0.69, True), (needed / 0.71, False)):
         memory = type("Memory", (), {"available": available})
-        monkeypatch.setattr(dataset_module.psutil, "virtual_memory", lambda memory=memory: memory)
+        monkeypatch.setattr(decode_all_module.psutil, "virtual_memory", lambda memory=memory: memory)
         if fits:
-            load(readers, folder)
+            load(readers, folder, cache=False)
         else:
             with pytest.raises(DataError, match="can be used"):
-                load(readers, folder)
+                load(readers, folder, cache=False)
+            load(readers, folder)
 
 
 @pytest.mark.parametrize(
@@ -241,31 +252,112 @@ def test_the_summary_is_plain_json(readers, folder):
     assert summary["left_out"][0][0] == "a/2.png"
 
 
-# Sampling
+# Division
 
 
-def test_every_epoch_is_a_fresh_order_of_all_entries():
-    sampler = EpochSampler(50, seed=1)
-    epochs = [sampler.indices(torch.arange(50) + 50 * epoch).tolist() for epoch in range(4)]
-    assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 4
+def divided(folder, **parts):
+    content = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**content, **parts}))
 
 
-def test_the_order_is_a_function_of_seed_stream_and_counter():
-    whole = EpochSampler(7, seed=3).indices(torch.arange(100))
-    sampler = EpochSampler(7, seed=3)
-    for counters in ([93, 2, 50], [99], [0], [93]):
-        assert sampler.indices(torch.tensor(counters)).tolist() == whole[counters].tolist()
-    assert sampler.indices(61).tolist() == [whole[61].item()]
-    assert EpochSampler(7, seed=4).indices(torch.arange(100)).tolist() != whole.tolist()
-    assert EpochSampler(7, seed=3, stream="val").indices(torch.arange(100)).tolist() != whole.tolist()
+def test_a_division_of_the_set_itself_is_kept(readers, folder):
+    divided(folder, validation=["a/2.png", "b/5.png"])
+    for seed, cache in ((0, True), (1, False)):
+        data = load(readers, folder, seed, cache=cache)
+        assert [data.names[index] for index in data.val_indices] == ["a/2.png", "b/5.png"]
+        assert [data.names[index] for index in data.train_indices] == ["a/0.png", "a/4.png", "b/1.png", "b/3.png"]
+        data = load(readers, folder, seed, cache=cache, subset=4)
+        assert {data.names[index] for index in data.val_indices} <= {"a/2.png", "b/5.png"}
+        assert not {data.names[index] for index in data.train_indices} & {"a/2.png", "b/5.png"}
+    with pytest.raises(ConfigError, match="a validation part of its own") as error:
+        load(readers, folder, val_fraction=0.2)
+    assert "--val-fraction" in error.value.hint
 
 
-def test_the_order_does_not_touch_the_global_generator():
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    EpochSampler(7, seed=3).indices(torch.arange(20))
-    assert torch.equal(torch.get_rng_state(), before)
+def test_a_set_that_is_all_validation_cannot_be_trained_on(readers, folder):
+    divided(folder, validation=[f"{'ab'[i % 2]}/{i}.png" for i in range(6)])
+    with pytest.raises(DataError, match="all images of images are set apart"):
+        load(readers, folder)
+
+
+def test_groups_are_not_separated(readers, folder):
+    group = {name: int(Path(name).stem) // 2 for name, _ in json.loads((folder / "dataset.json").read_text())["labels"]}
+    divided(folder, groups=list(group.items()))
+    parts = set()
+    for seed in range(8):
+        data = load(readers, folder, seed, val_fraction=0.34)
+        names = [data.names[index] for index in data.val_indices]
+        assert len(names) == 2
+        assert len({group[name] for name in names}) == 1
+        assert sorted([*data.train_indices.tolist(), *data.val_indices.tolist()]) == list(range(6))
+        parts.add(tuple(names))
+    assert len(parts) > 1
+    assert len(load(readers, folder).val_indices) == 0
+
+
+# Balance
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_balanced_batch_has_every_class_equally_often(readers, folder, split):
+    for index in range(6, 12):
+        save(folder, f"c/{index}.png", pixels(index))
+    content = json.loads((folder / "dataset.json").read_text())["labels"]
+    content += [[f"c/{index}.png", 2] for index in range(6, 12)]
+    (folder / "dataset.json").write_text(json.dumps({"labels": content}))
+    data = load(readers, folder, balance=True, cond=True, mirror=True, val_fraction=0.4)
+    classes = sorted(set(data.classes[getattr(data, f"{split}_indices")].tolist()))
+    images, labels = data.batch(torch.arange(10 * len(classes)), split)
+    assert labels.sum(0)[classes].tolist() == [10] * len(classes)
+    known = {image.numpy().tobytes(): k for image, k in zip(data.images, data.classes.tolist(), strict=True)}
+    known |= {image.flip(2).numpy().tobytes(): k for image, k in zip(data.images, data.classes.tolist(), strict=True)}
+    assert [known[image.numpy().tobytes()] for image in images] == labels.argmax(1).tolist()
+
+
+def test_balance_needs_neither_labels_in_training_nor_names(readers, folder):
+    data = load(readers, folder, balance=True)
+    assert (data.c_dim, data.classes.tolist()) == (0, [0, 2, 1, 1, 0, 2])
+    assert data.batch(torch.arange(3))[1].shape == (3, 0)
+
+
+def test_classes_without_images_to_train_on_are_named_and_left_out(readers, folder):
+    content = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**content, "class_names": ["p", "q", "r", "s"]}))
+    break_image(folder / "b/1.png")
+    break_image(folder / "a/4.png")
+    said = []
+    config = DataConfig(str(folder), balance=True, cond=True)
+    data = load_dataset(config, readers, 0, say=said.append)
+    assert said[-1] == "--balance leaves out classes that have no images to train on: q, s."
+    assert data.batch(torch.arange(20))[1].sum(0).tolist() == [10, 0, 10, 0]
+
+
+def test_balance_needs_a_class_for_every_image(readers, folder):
+    content = json.loads((folder / "dataset.json").read_text())["labels"]
+    (folder / "dataset.json").write_text(json.dumps({"labels": content[1:]}))
+    with pytest.raises(DataError, match=r"image a/0\.png of images has no label"):
+        load(readers, folder, balance=True)
+    (folder / "dataset.json").write_text(json.dumps({"labels": [[name, [0.5]] for name, _ in content]}))
+    with pytest.raises(ConfigError, match="vectors as labels, and --balance needs classes"):
+        load(readers, folder, balance=True)
+    (folder / "dataset.json").unlink()
+    with pytest.raises(ConfigError, match="no labels, and --balance needs classes"):
+        load(readers, folder, balance=True)
+
+
+def test_fakes_in_training_are_as_frequent_as_reals_and_in_metrics_as_in_the_data(tmp_path):
+    u = (torch.arange(6400) + 0.5) / 6400
+    data = {"cond": True, "balance": True, "val_fraction": 0.2}
+    run = small_run(tmp_path, {"data": data})
+    in_data = run.dataset.labels[run.dataset.train_indices].mean(0)
+    assert not torch.allclose(in_data, torch.full((2,), 0.5), atol=0.05)
+    assert run.random_labels(u).mean(0).tolist() == [0.5, 0.5]
+    assert run.real_batch(torch.arange(64))[1].mean(0).tolist() == [0.5, 0.5]
+    torch.testing.assert_close(run.random_labels(u, as_data=True).mean(0), in_data, atol=1e-3, rtol=0)
+    seen = []
+    run.state.G_ema.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[1]))
+    list(fake_batches(run, 640, "metrics"))
+    torch.testing.assert_close(torch.cat(seen).mean(0), in_data, atol=0.06, rtol=0)
 
 
 def test_the_choice_stays_the_same_between_versions(readers, folder):

@@ -56,7 +56,7 @@ def plain_switches(words: list[str]) -> list[str]:
 
 def main() -> None:
     """Run the command line. Mistakes of the user end in one sentence, a hint and an exit code; bugs in a traceback."""
-    from adaflow.cli import augs, data, generate, plugins, train  # noqa: F401  (each adds its commands to `app`)
+    from adaflow.cli import augs, data, data_check, generate, plugins, train  # noqa: F401  (each adds its commands to `app`)
 
     try:
         sys.argv[1:] = plain_switches(sys.argv[1:])

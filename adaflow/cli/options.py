@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
 from adaflow.errors import FileError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from adaflow.plugin_manager import PluginManager
 
 PluginFiles = Annotated[
@@ -72,26 +70,37 @@ def parse_range(text: str) -> list[int]:
     return numbers
 
 
-def progress_bar(label: str) -> Callable[[int, int], None]:
-    """A callback (done, total) that shows a bar on a terminal and nothing elsewhere."""
-    import sys
+class _ProgressBar:
+    """See `progress_bar`."""
 
-    from rich.progress import Progress
+    def __init__(self, label: str) -> None:
+        import sys
 
-    if not sys.stderr.isatty():
-        return lambda done, total: None
-    from rich.console import Console
+        from rich.console import Console
+        from rich.progress import Progress
 
-    bar = Progress(console=Console(stderr=True), transient=True)
-    task = bar.add_task(label, total=None)
-    bar.start()
+        self._bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+        self._task = self._bar.add_task(label, total=None)
+        self._bar.start()
 
-    def update(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total)
+    def __call__(self, done: int, total: int) -> None:
+        self._bar.update(self._task, completed=done, total=total)
         if done >= total:
-            bar.stop()
+            self._bar.stop()
 
-    return update
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+
+def progress_bar(label: str) -> _ProgressBar:
+    """A callback (done, total) that shows a bar on a terminal and nothing elsewhere, until all is done.
+
+    With `with`, it also goes away when an error or Ctrl-C ends the work before.
+    """
+    return _ProgressBar(label)
 
 
 def make_folder(path: Path) -> Path:

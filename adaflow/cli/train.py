@@ -16,7 +16,13 @@ from adaflow.cli.options import Block, PluginFiles, load_plugins, progress_bar
 from adaflow.errors import ExitCode, FileError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from adaflow.core.data.dataset import DataConfig, Dataset
+    from adaflow.core.data.parallel import Progress
+    from adaflow.core.distributed import World
     from adaflow.core.run import Run
+    from adaflow.plugin_manager import PluginManager
 
 DATA, AUGMENT, SCHEDULE = "Data", "Augmentation", "Length and portions"
 NETWORK, SETTINGS = "Networks and losses", "Settings and plugins"
@@ -54,6 +60,19 @@ def train(
     ] = None,
     val_fraction: Annotated[
         float | None, typer.Option(help="Share of images kept out of training.", rich_help_panel=DATA)
+    ] = None,
+    balance: Annotated[
+        bool | None,
+        typer.Option("--balance", metavar="", help="Show every class equally often.", rich_help_panel=DATA),
+    ] = None,
+    no_cache: Annotated[
+        bool | None,
+        typer.Option(
+            "--no-cache",
+            metavar="",
+            help="Decode to memory, and keep nothing in .adaflow-cache beside the data.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Threads that decode images.", rich_help_panel=DATA)] = None,
     augs: Annotated[
@@ -147,6 +166,8 @@ def train(
             "mirrory": mirrory,
             "val_fraction": val_fraction,
             "workers": workers,
+            "balance": balance,
+            "cache": False if no_cache else None,
         },
         "augment": {"augs": augs, "controller": p_controller, "p": p, "p_max": p_max},
         "schedule": {
@@ -205,7 +226,6 @@ def _train(
     dry_run: bool,
 ) -> None:
     from adaflow.config import check_keys, from_table, merge, parse_overrides, read_toml
-    from adaflow.core.data.dataset import load_dataset
     from adaflow.core.distributed import World
     from adaflow.core.launch import is_child, launch, must_launch
     from adaflow.core.provenance import write_config, write_provenance
@@ -226,27 +246,24 @@ def _train(
         raise typer.Exit(launch(gpus, sys.argv[1:]))
     plugins = load_plugins(files, block)
     world = World.from_environment()
-    with plugins.explain_unknown():
-        progress = progress_bar("reading images") if world.is_first else None
-        dataset = load_dataset(data, plugins.datasets, schedule.seed, progress)
+    with plugins.explain_unknown(), world:
+        dataset = _load(data, plugins, schedule.seed, world, write_cache=not dry_run)
         processes = world.size if is_child() else gpus
         config = resolve_config(table, data, dataset, plugins, processes, world.device.type == "cuda", target)
         description = describe(config, dataset)
         if dry_run:
             _show_plan(Run(config, outdir, replace(world, size=processes), plugins, dataset), description)
             return
-        with world:
-            # The folder comes after the run: a mistake found in putting it together leaves nothing behind.
-            run = Run(config, outdir, world, plugins, dataset)
-            run.folder = world.share(world.on_first(lambda: new_run_folder(outdir, description)))
-            world.on_first(lambda: write_config(run))
-            world.on_first(lambda: write_provenance(run))
-            _go(run, resumed=False)
+        # The folder comes after the run: a mistake found in putting it together leaves nothing behind.
+        run = Run(config, outdir, world, plugins, dataset)
+        run.folder = world.share(world.on_first(lambda: new_run_folder(outdir, description)))
+        world.on_first(lambda: write_config(run))
+        world.on_first(lambda: write_provenance(run))
+        _go(run, resumed=False)
 
 
 def _resume(folder: Path, gpus: int, kimg: float | None) -> None:
     from adaflow.config import from_table, merge, read_toml
-    from adaflow.core.data.dataset import load_dataset
     from adaflow.core.distributed import World
     from adaflow.core.launch import launch, must_launch
     from adaflow.core.provenance import compare_provenance, write_config
@@ -262,8 +279,7 @@ def _resume(folder: Path, gpus: int, kimg: float | None) -> None:
     plugins = load_plugins(list(config.plugins), list(config.block))
     world = World.from_environment()
     with plugins.explain_unknown(), world:
-        progress = progress_bar("reading images") if world.is_first else None
-        dataset = load_dataset(config.data, plugins.datasets, config.schedule.seed, progress)
+        dataset = _load(config.data, plugins, config.schedule.seed, world)
         notes = compare_provenance(folder, dataset, plugins)
         run = Run(config, folder, world, plugins, dataset, fresh=False)
         if kimg is not None and world.is_first:
@@ -271,6 +287,23 @@ def _resume(folder: Path, gpus: int, kimg: float | None) -> None:
         for note in notes:
             run.say(note)
         _go(run, resumed=True)
+
+
+def _load(data: DataConfig, plugins: PluginManager, seed: int, world: World, write_cache: bool = True) -> Dataset:
+    """The data set in every process. What is to be cached is decoded by the first one, while the others wait."""
+    from adaflow.core.data.dataset import load_dataset
+
+    def load(progress: Progress | None = None, say: Callable[[str], None] = lambda text: None) -> Dataset:
+        return load_dataset(data, plugins.datasets, seed, progress, say, write_cache)
+
+    def load_first() -> Dataset:
+        with progress_bar("reading images") as progress:
+            return load(progress, lambda text: typer.echo(text, err=True))
+
+    dataset = world.on_first(load_first) if data.is_cached else None
+    if dataset is None:
+        dataset = load_first() if world.is_first else load()
+    return dataset
 
 
 def _go(run: Run, resumed: bool) -> None:

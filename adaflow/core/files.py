@@ -51,13 +51,13 @@ def committed(path: str | Path) -> Iterator[io.BufferedRandom]:
                 temporary.unlink()
             raise
     except OSError as error:
-        raise _file_error(path, error) from error
+        raise file_error(path, error) from error
     except RuntimeError as error:
         # torch.save that meets a full disk raises this while it handles the OSError.
         if isinstance(error.__context__, OSError):
-            raise _file_error(path, error.__context__) from error
+            raise file_error(path, error.__context__) from error
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -84,7 +84,7 @@ def append_line(path: str | Path, line: str) -> None:
                 torn = file.read(1) != b"\n"
             file.write(b"\n" * torn + line.encode() + b"\n")
     except OSError as error:
-        raise _file_error(Path(path), error) from error
+        raise file_error(Path(path), error) from error
 
 
 def verify_zip(path: str | Path) -> None:
@@ -113,7 +113,7 @@ def verify_zip(path: str | Path) -> None:
         raise FileError(f"{damaged}: its part {folders[0]} is listed as a folder", hint)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the new name itself survive a power cut."""
     if os.name != "posix":
         return
@@ -125,7 +125,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _file_error(path: Path, error: OSError) -> FileError:
+def file_error(path: Path, error: OSError) -> FileError:
     """The one sentence for a failure to write `path`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return FileError(f"the disk is full: {path} was not written", f"Free some space in {path.parent}.")

@@ -1,10 +1,11 @@
-"""One training at a time in a run folder."""
+"""One process at a time: a training in its run folder, a preparation at its destination."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from adaflow.errors import FileError
 
@@ -12,6 +13,16 @@ try:
     import fcntl
 except ImportError:  # not a POSIX system: nothing to lock with
     fcntl = None  # type: ignore[assignment]
+
+
+def try_lock(file: IO[Any]) -> bool:
+    """Lock an open file against other processes, until it is closed or we end; False if another one holds it."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+    return True
 
 
 @contextmanager
@@ -22,11 +33,8 @@ def locked(folder: Path) -> Iterator[None]:
         FileError: another process trains in it.
     """
     with open(folder / ".lock", "w") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise FileError(f"another process is training in {folder}", "Stop it first, or wait for it.") from error
+        if not try_lock(file):
+            raise FileError(f"another process is training in {folder}", "Stop it first, or wait for it.")
         for part in ("", "checkpoints", "snapshots", "plugins"):
             for leftover in (folder / part).glob(".*.tmp"):
                 leftover.unlink(missing_ok=True)

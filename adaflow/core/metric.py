@@ -34,7 +34,7 @@ class MetricContext:
         """Training images without mirroring, uint8 [n, C, H, W], at most `count` of them, in the order of the set."""
         indices = self.dataset.train_indices[:count]
         for start in range(0, len(indices), batch):
-            yield self.dataset.images[indices[start : start + batch]]
+            yield self.dataset.take(indices[start : start + batch])
 
 
 class Metric(ABC):

@@ -147,13 +147,15 @@ class Run:
 
     def real_batch(self, counters: Tensor, split: str = "train") -> tuple[Tensor, Tensor]:
         """Images [N, C, H, W] in [−1, 1] with labels [N, c_dim], for these counters."""
-        images, labels = self.dataset.batch(counters.cpu(), split)
-        device = self.world.device
-        return to_float(images.to(device)), labels.to(device)
+        images, labels = self.dataset.batch(counters.cpu(), split, self.world.device)
+        return to_float(images), labels
 
-    def random_labels(self, u: Tensor) -> Tensor:
-        """Labels [N, c_dim] as frequent as in the training images, for u [N] in (0, 1)."""
-        indices = self.dataset.train_indices
+    def random_labels(self, u: Tensor, as_data: bool = False) -> Tensor:
+        """Labels [N, c_dim] for u [N] in (0, 1), as frequent as D sees them: every class equally often with `balance`.
+
+        With `as_data` they are as frequent as in the training images, whatever D sees.
+        """
+        indices = self.dataset.train_indices if as_data else self.dataset.label_pool
         chosen = indices[(u.cpu().double() * len(indices)).long().clamp_(max=len(indices) - 1)]
         return self.dataset.labels[chosen].to(self.world.device)
 

@@ -229,5 +229,5 @@ def fake_batches(run: Run, count: int, purpose: str, batch: int = 32) -> Iterato
     for start in range(0, count, batch):
         counters = torch.arange(start, min(start + batch, count), device=run.world.device)
         z = normal(run.key(purpose, "z"), counters, (run.config.generator.z_dim,))
-        labels = run.random_labels(uniform(run.key(purpose, "label"), counters))
+        labels = run.random_labels(uniform(run.key(purpose, "label"), counters), as_data=True)
         yield to_uint8(run.state.G_ema(z, labels, noise="const"))

@@ -50,7 +50,7 @@ def run_started(run: Run) -> None:
     path = run.folder / "reals.png"
     if not path.exists():
         columns, rows = grid_size(run.dataset.resolution)
-        save_png(path, join_images(run.dataset.images[real_indices(run, columns, rows)], columns))
+        save_png(path, join_images(run.dataset.take(real_indices(run, columns, rows)), columns))
 
 
 @hookimpl

@@ -1,33 +1,31 @@
-"""The data set of a run: decoded once, held in memory as bytes, drawn from by the count of images seen."""
+"""The data set of a run: decoded once, mapped or held in memory as bytes, drawn from by the count of images seen."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import closing
+import os
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from adaflow.core.data.cache import ImageCache
 from adaflow.core.data.dataset_json import count_classes
-from adaflow.core.data.parallel import Progress, ordered_map
-from adaflow.core.data.sampler import EpochSampler, permutation
-from adaflow.core.data.source import DatasetReader, ImageSource, Label, first_images, open_source, read_or_error
+from adaflow.core.data.decode_all import Decoding, decode_to_memory
+from adaflow.core.data.parallel import Progress
+from adaflow.core.data.sampler import BalancedSampler, EpochSampler, Sampler, permutation
+from adaflow.core.data.source import DatasetReader, ImageSource, open_source
+from adaflow.core.data.split import validation_part
+from adaflow.core.data.training_labels import class_numbers, label_table
 from adaflow.errors import ConfigError, DataError
 from adaflow.registry import Registry
 
-MEMORY_SHARE = 0.7
-"""The part of the available memory a data set may take."""
-
-MAX_CLASSES = 100_000
-
-PROBED_IMAGES = 16
-"""How many images are read ahead to tell the size of the set."""
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,11 @@ class DataConfig:
         mirror: add every image flipped left to right.
         mirrory: add every image flipped upside down; with `mirror`, also flipped both ways.
         subset: use only so many images, chosen by the seed; None = all.
-        val_fraction: share of the images kept out of training, 0 to 0.9, chosen by the seed.
+        val_fraction: share of the images kept out of training, 0 to 0.9, chosen by the seed. A group of images, such as
+            those of one patient, stays together. 0 for a set that has a division of its own.
         workers: threads that decode, 1 to 64.
+        balance: show every class equally often, in training and validation. Metrics compare with the set as it is.
+        cache: keep decoded images on disk beside the set, see `cache.py`.
 
     Raises:
         ConfigError: a value out of range.
@@ -54,6 +55,8 @@ class DataConfig:
     subset: int | None = None
     val_fraction: float = 0.0
     workers: int = 2
+    balance: bool = False
+    cache: bool = True
 
     def __post_init__(self) -> None:
         if not self.source:
@@ -65,10 +68,15 @@ class DataConfig:
         if not 1 <= self.workers <= 64:
             raise ConfigError(f"workers is {self.workers}, not between 1 and 64")
 
+    @property
+    def is_cached(self) -> bool:
+        """Whether decoded images are kept beside the set: one that is no file or folder has no place beside it."""
+        return self.cache and os.path.exists(self.source)
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images in memory.
+    """Images, decoded.
 
     An *entry* is an image in one of its mirrored forms: with k forms (1, 2 or 4) a split of n images has k·n entries.
 
@@ -76,8 +84,10 @@ class Dataset:
         config: what it was loaded with.
         seed: of the subset, the split and the order.
         name: short, for the run folder.
-        images: uint8 [N, C, H, W], H = W, without mirroring.
+        pixels: uint8 [M, C, H, W], H = W, without mirroring: the N images, and with a subset of a cached set more.
+        rows: int64 [N], ascending: where each of the N images is in `pixels`.
         labels: float [N, c_dim]: one-hot, or vectors as the source has them; c_dim = 0 without `cond`.
+        classes: class of each of the N images, int64 [N], with `balance`; otherwise None.
         names: of the N images.
         class_names: the name of class k at position k, or None.
         class_counts: class → how many of the N images; empty where the source has no classes.
@@ -90,8 +100,10 @@ class Dataset:
     config: DataConfig
     seed: int
     name: str
-    images: Tensor
+    pixels: Tensor
+    rows: Tensor
     labels: Tensor
+    classes: Tensor | None
     names: tuple[str, ...]
     class_names: tuple[str, ...] | None
     class_counts: dict[str, int]
@@ -103,28 +115,57 @@ class Dataset:
     @property
     def resolution(self) -> int:
         """Pixels along each side."""
-        return self.images.shape[-1]
+        return self.pixels.shape[-1]
 
     @property
     def channels(self) -> int:
         """1 = grey, 3 = RGB."""
-        return self.images.shape[1]
+        return self.pixels.shape[1]
 
     @property
     def c_dim(self) -> int:
         """Length of a label; 0 without labels."""
         return self.labels.shape[1]
 
+    @property
+    def images(self) -> Tensor:
+        """All N images, uint8 [N, C, H, W]. Where `pixels` has more than these it is a copy: for some, use `take`."""
+        return self.pixels if len(self.rows) == len(self.pixels) else self.take(torch.arange(len(self.rows)))
+
+    @cached_property
+    def label_pool(self) -> Tensor:
+        """Training images whose labels are as frequent as training shows them, int64: all, or one of each class."""
+        if self.classes is None:
+            return self.train_indices
+        classes = self.classes[self.train_indices]
+        return self.train_indices[[int((classes == k).nonzero()[0]) for k in torch.unique(classes)]]
+
     def entries(self, split: str = "train") -> int:
-        """How many entries one epoch of "train" or "val" has."""
+        """How many entries "train" or "val" has: one epoch, unless classes are balanced."""
         return len(self._split(split)) * len(self._mirrors())
 
-    def batch(self, counters: Tensor, split: str = "train") -> tuple[Tensor, Tensor]:
+    def take(self, indices: Tensor, device: torch.device = CPU) -> Tensor:
+        """Some of the N images as they are.
+
+        Args:
+            indices: int64 [n], from 0 to N - 1, in any order.
+            device: where to.
+
+        Returns:
+            uint8 [n, C, H, W], a copy.
+        """
+        on_gpu = device.type == "cuda"
+        images = torch.empty(len(indices), *self.pixels.shape[1:], dtype=torch.uint8, pin_memory=on_gpu)
+        torch.index_select(self.pixels, 0, self.rows[indices], out=images)
+        return images.to(device, non_blocking=on_gpu)
+
+    def batch(self, counters: Tensor, split: str = "train", device: torch.device = CPU) -> tuple[Tensor, Tensor]:
         """The images a run sees at the given counts of images seen.
 
         Args:
-            counters: int64 [n], from 0.
+            counters: int64 [n], from 0, on the CPU.
             split: "train" or "val".
+            device: where to; images are mirrored there.
 
         Returns:
             Images uint8 [n, C, H, W] with mirroring applied, and labels float [n, c_dim].
@@ -132,25 +173,25 @@ class Dataset:
         Raises:
             DataError: the split has no images.
         """
-        images = self._split(split)
+        images, mirrors = self._split(split), self._mirrors()
         if not len(images):
             raise DataError(f"the data set has no images in its {split!r} part", "Set val_fraction above 0.")
         entries = self._samplers[split].indices(counters)
-        chosen = images[entries % len(images)]
-        batch = self.images[chosen]
-        copies = entries // len(images)
-        for copy, axes in enumerate(self._mirrors()):
-            if axes:
-                here = copies == copy
-                batch[here] = batch[here].flip(axes)
-        return batch, self.labels[chosen]
+        chosen, copies = images[entries % len(images)], entries // len(images)
+        if len(mirrors) == 1:
+            return self.take(chosen, device), self.labels[chosen].to(device)
+        # Images to be flipped alike lie together for the moment.
+        order = copies.argsort(stable=True)
+        parts = torch.split(self.take(chosen[order], device), copies.bincount(minlength=len(mirrors)).tolist())
+        flipped = torch.cat([part.flip(axes) if axes else part for part, axes in zip(parts, mirrors, strict=True)])
+        return flipped.index_select(0, order.argsort().to(device)), self.labels[chosen].to(device)
 
     def summary(self) -> dict[str, Any]:
         """Plain values that say what was trained on, for the run's provenance."""
         return {
             **asdict(self.config),
             "name": self.name,
-            "images": len(self.images),
+            "images": len(self.rows),
             "resolution": self.resolution,
             "channels": self.channels,
             "c_dim": self.c_dim,
@@ -165,8 +206,13 @@ class Dataset:
         }
 
     @cached_property
-    def _samplers(self) -> dict[str, EpochSampler]:
-        return {split: EpochSampler(self.entries(split), self.seed, split) for split in ("train", "val")}
+    def _samplers(self) -> dict[str, Sampler]:
+        return {split: self._sampler(split) for split in ("train", "val") if len(self._split(split))}
+
+    def _sampler(self, split: str) -> Sampler:
+        if self.classes is None:
+            return EpochSampler(self.entries(split), self.seed, split)
+        return BalancedSampler(self.classes[self._split(split)].repeat(len(self._mirrors())), self.seed, split)
 
     def _split(self, split: str) -> Tensor:
         return {"train": self.train_indices, "val": self.val_indices}[split]
@@ -182,9 +228,14 @@ class Dataset:
 
 
 def load_dataset(
-    config: DataConfig, readers: Registry[DatasetReader], seed: int, progress: Progress | None = None
+    config: DataConfig,
+    readers: Registry[DatasetReader],
+    seed: int,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    write_cache: bool = True,
 ) -> Dataset:
-    """Decode a data set into memory.
+    """Load a data set: map its cache, decode it into its cache, or decode it into memory.
 
     Broken images and those of another size or kind than the majority are left out, each with its reason. Subset and
     validation part depend on the seed and the source only.
@@ -194,60 +245,80 @@ def load_dataset(
         readers: the data set readers at hand.
         seed: of the run.
         progress: told as images are decoded.
+        say: told what users should know.
+        write_cache: False to use a cache that is there, and make none.
 
     Raises:
         DataError: the source cannot be opened, lacks labels that are asked for, has images of a size that cannot be
             trained on, fewer than 2 usable ones, or more than fit in memory.
+        ConfigError: `balance` without classes, or `val_fraction` for a set that has a validation part.
     """
     with open_source(config.source, readers) as source:
         labels = [source.label(index) for index in range(len(source))]
-        table = _label_table(source, labels) if config.cond else torch.zeros(len(source), 0)
-        images, kept, left_out = _decode(source, _subset(len(source), config, seed), config.workers, progress)
+        table = label_table(source, labels) if config.cond else torch.zeros(len(source), 0)
+        classes = class_numbers(source, labels) if config.balance else None
+        chosen = _subset(len(source), config, seed)
+        pixels, rows, decoding, fingerprint = _decode(config, source, chosen, progress, say, write_cache)
+        kept = decoding.kept
+        left_out = [(source.image_name(index), reason) for index, reason in decoding.left_out().items()]
         if len(kept) < 2:
             first = f"; the first left out: {left_out[0][1]}" if left_out else ""
             raise DataError(f"{config.source} has fewer than 2 usable images{first}")
-        train, val = _divide(len(kept), config.val_fraction, seed)
-        return Dataset(
+        train, val = _divide(source, kept, config.val_fraction, seed)
+        dataset = Dataset(
             config=config,
             seed=seed,
             name=source.name,
-            images=images,
+            pixels=pixels,
+            rows=rows,
             labels=table[kept],
+            classes=None if classes is None else classes[kept],
             names=tuple(source.image_name(index) for index in kept),
             class_names=source.class_names,
             class_counts=count_classes([labels[index] for index in kept], source.class_names),
             left_out=left_out,
-            fingerprint=source.fingerprint(),
+            fingerprint=fingerprint,
             train_indices=train,
             val_indices=val,
         )
+        if classes is not None:
+            _name_absent_classes(dataset, int(classes.max()) + 1, say)
+        return dataset
 
 
-def _label_table(source: ImageSource, labels: Sequence[Label | None]) -> Tensor:
-    """Float [N, c_dim] for all images of the source."""
-    for index, label in enumerate(labels):
-        if label is None:
-            raise DataError(
-                f"image {source.image_name(index)} of {source.name} has no label",
-                "Train without --cond, or give the set labels: adaflow data prepare … --labels table.csv.",
-            )
-        if isinstance(label, int) != isinstance(labels[0], int):
-            raise DataError(f"{source.name} has both classes and vectors as labels")
-    classes = [label for label in labels if isinstance(label, int)]
-    if classes:
-        count = max(max(classes) + 1, len(source.class_names or ()))
-        if count > MAX_CLASSES:
-            raise DataError(
-                f"{source.name} has a class {max(classes)}", "Classes are counted from 0; is it an identifier?"
-            )
-        return torch.nn.functional.one_hot(torch.tensor(classes), count).float()
-    vectors = [label for label in labels if isinstance(label, tuple)]
-    for index, vector in enumerate(vectors):
-        if len(vector) != len(vectors[0]):
-            raise DataError(
-                f"the label of {source.image_name(index)} has {len(vector)} numbers, the first one {len(vectors[0])}"
-            )
-    return torch.tensor(vectors)
+def _decode(
+    config: DataConfig,
+    source: ImageSource,
+    chosen: Sequence[int],
+    progress: Progress | None,
+    say: Callable[[str], None],
+    write_cache: bool,
+) -> tuple[Tensor, Tensor, Decoding, str]:
+    """`pixels` and `rows` of a `Dataset`, what became of the chosen images, and the fingerprint of the source."""
+    if config.is_cached:
+        cached = ImageCache(config.source, source).load(config.workers, progress, say, write_cache)
+        if cached is not None:
+            decoding = cached.decoding.among(chosen)
+            rows = np.searchsorted(cached.decoding.kept, decoding.kept)
+            return _as_tensor(cached.pixels), torch.from_numpy(rows), decoding, cached.fingerprint
+    pixels, decoding = decode_to_memory(source, chosen, config.workers, progress)
+    return torch.from_numpy(pixels), torch.arange(len(pixels)), decoding, source.fingerprint()
+
+
+def _as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that some maps cannot be written to
+        return torch.from_numpy(pixels)
+
+
+def _name_absent_classes(dataset: Dataset, count: int, say: Callable[[str], None]) -> None:
+    """Say which classes, of `count` or as many as have names, cannot be balanced for lack of images."""
+    assert dataset.classes is not None
+    names = dataset.class_names or tuple(str(k) for k in range(count))
+    present = set(dataset.classes[dataset.train_indices].tolist())
+    absent = [name for k, name in enumerate(names) if k not in present]
+    if absent:
+        say(f"--balance leaves out classes that have no images to train on: {', '.join(absent)}.")
 
 
 def _subset(length: int, config: DataConfig, seed: int) -> list[int]:
@@ -258,69 +329,24 @@ def _subset(length: int, config: DataConfig, seed: int) -> list[int]:
     return sorted(permutation(length, seed, "subset")[: config.subset].tolist())
 
 
-def _divide(length: int, val_fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices for training and validation, ascending; a fraction above 0 gives at least one and leaves at least one."""
-    val_length = min(max(round(length * val_fraction), int(val_fraction > 0)), length - 1)
-    order = permutation(length, seed, "split")
-    return order[val_length:].sort().values, order[:val_length].sort().values
-
-
-def _decode(
-    source: ImageSource, indices: Sequence[int], workers: int, progress: Progress | None
-) -> tuple[Tensor, list[int], list[tuple[str, str]]]:
-    """All images of the most frequent shape, the indices they have in the source, and who was left out."""
-    shape = Counter(image.shape for image in first_images(source, indices, PROBED_IMAGES)).most_common(1)[0][0]
-    while True:
-        _check_shape(source, shape, len(indices))
-        images, kept, left_out, shapes = _decode_shape(source, indices, shape, workers, progress)
-        majority = shapes.most_common(1)[0][0]
-        if shapes[majority] == shapes[shape]:
-            return images, kept, left_out
-        shape = majority  # the first images misled: decode again, once at most
-
-
-def _decode_shape(
-    source: ImageSource, indices: Sequence[int], shape: tuple[int, ...], workers: int, progress: Progress | None
-) -> tuple[Tensor, list[int], list[tuple[str, str]], Counter[tuple[int, ...]]]:
-    images = torch.empty(len(indices), *shape, dtype=torch.uint8)
-    kept: list[int] = []
-    left_out: list[tuple[str, str]] = []
-    shapes: Counter[tuple[int, ...]] = Counter()
-    with closing(ordered_map(partial(read_or_error, source), indices, workers)) as decoded:
-        for done, (index, image) in enumerate(zip(indices, decoded, strict=True), start=1):
-            if isinstance(image, DataError):
-                left_out.append((source.image_name(index), image.message))
-            else:
-                shapes[image.shape] += 1
-                if image.shape == shape:
-                    images[len(kept)] = torch.from_numpy(image)
-                    kept.append(index)
-                else:
-                    left_out.append(
-                        (source.image_name(index), f"it is {_words(image.shape)}, most are {_words(shape)}")
-                    )
-            if progress is not None:
-                progress(done, len(indices))
-    return images[: len(kept)], kept, left_out, shapes
-
-
-def _check_shape(source: ImageSource, shape: tuple[int, ...], count: int) -> None:
-    """Refuse sizes that cannot be trained on or do not fit in memory, before the long work."""
-    _, height, width = shape
-    if height != width or width < 8 or width & (width - 1):
-        raise DataError(
-            f"the images of {source.name} are {_words(shape)}, not square with a side of 8, 16, 32, …",
-            "Make a set of them that is: adaflow data prepare SOURCE --dest X.zip --resolution 256.",
-        )
-    needed = count * int(np.prod(shape))
-    available = int(psutil.virtual_memory().available * MEMORY_SHARE)
-    if needed > available:
-        raise DataError(
-            f"{source.name} needs {needed / 2**30:.1f} GiB of memory, and {available / 2**30:.1f} GiB can be used",
-            "Use fewer images (--subset) or smaller ones (adaflow data prepare … --resolution).",
-        )
-
-
-def _words(shape: tuple[int, ...]) -> str:
-    channels, height, width = shape
-    return f"{width}x{height} {'grey' if channels == 1 else 'RGB'}"
+def _divide(source: ImageSource, kept: Sequence[int], val_fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Places in `kept` for training and validation, ascending: as the source says, or as `val_fraction` asks."""
+    given = [source.is_validation(index) for index in kept]
+    groups = [source.group(index) for index in kept]
+    order = torch.arange(len(kept))
+    if any(part is not None for part in given):
+        if val_fraction:
+            raise ConfigError(
+                f"{source.name} has a validation part of its own, and val_fraction asks for another",
+                "Train without --val-fraction.",
+            )
+        apart = torch.tensor([part is True for part in given])
+        if apart.all():
+            raise DataError(f"all images of {source.name} are set apart for validation")
+    elif val_fraction and any(group is not None for group in groups):
+        apart = torch.isin(order, torch.tensor(validation_part(groups, val_fraction, seed)))
+    else:
+        # At least one image for either part. Runs of earlier versions chose in the same way.
+        count = min(max(round(len(kept) * val_fraction), int(val_fraction > 0)), len(kept) - 1)
+        apart = torch.isin(order, permutation(len(kept), seed, "split")[:count])
+    return order[~apart], order[apart]

@@ -1,18 +1,23 @@
-"""`dataset.json`, the labels inside a prepared set."""
+"""`dataset.json`: labels, groups and the validation part inside a prepared set."""
 
 from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from adaflow.core.data.source import Label
+from adaflow.core.data.source import Label, printable
 from adaflow.errors import DataError
 
 DATASET_JSON = "dataset.json"
+MAX_BYTES = 256 << 20  # some five million images; parsed JSON takes many times its size in memory
+MAX_CLASS = 100_000
+MAX_GROUP = 2**31 - 1
+_LABEL_HINT = f"A label is a class (0, 1, …, at most {MAX_CLASS:,}) or a list of numbers."
 
 
 @dataclass(frozen=True)
@@ -22,51 +27,67 @@ class LabelFile:
     Args:
         by_name: image name → label.
         class_names: the name of class k at position k, or None.
+        groups: image name → number of the patient or lesion.
+        validation: names of the images set apart from training, or None where there is no such division.
     """
 
     by_name: Mapping[str, Label] = field(default_factory=dict)
     class_names: tuple[str, ...] | None = None
+    groups: Mapping[str, int] = field(default_factory=dict)
+    validation: frozenset[str] | None = None
 
 
 def parse_dataset_json(text: bytes, where: str) -> LabelFile:
-    """Parse `{"labels": [["00000/img00000000.png", 3], …] or null, "class_names": ["a", …]}`; other keys are ignored.
+    """Parse what `dump_dataset_json` or another StyleGAN implementation wrote; unknown keys are ignored.
 
     Args:
-        text: the file's content.
+        text: the file's content: `{"labels": [["00000/img00000000.png", 3], …] or null, "class_names": ["a", …],
+            "groups": [["00000/img00000000.png", 0], …], "validation": ["00000/img00000001.png", …]}`, all optional.
         where: the file, for messages.
 
     Raises:
-        DataError: not JSON of this form, a label that is neither a class from 0 nor a list of numbers, or two labels
-            for one image.
+        DataError: not JSON of this form, a label that is neither a class from 0 to `MAX_CLASS` nor a list of numbers,
+            a group that is no number from 0, or two labels or groups for one image.
     """
-    try:
-        content = json.loads(text)
-    except ValueError as error:  # bad JSON and bad UTF-8 alike
-        raise DataError(f"{where} is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{where} is not a JSON object")
-    names = content.get("class_names")
-    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        raise DataError(f'"class_names" in {where} is not a list of names')
-    rows = content.get("labels") or []
-    if not isinstance(rows, list):
-        raise DataError(f'"labels" in {where} is not a list')
-    by_name: dict[str, Label] = {}
-    for row in rows:
-        if not (isinstance(row, list) and len(row) == 2 and isinstance(row[0], str)):
-            raise DataError(f'"labels" in {where} has {json.dumps(row)[:80]} in place of [image name, label]')
-        label = _parse_label(row[1], f"the label of {row[0]} in {where}")
-        if by_name.setdefault(row[0], label) != label:
-            raise DataError(f"{where} has two different labels for {row[0]}")
-    return LabelFile(by_name, tuple(names) if names is not None else None)
+    content = _parse_object(text, where)
+    class_names = _names(content, "class_names", where)
+    validation = _names(content, "validation", where)
+    if class_names is not None and len(set(class_names)) < len(class_names):
+        raise DataError(f'"class_names" in {where} has a name twice')
+    return LabelFile(
+        _by_name(content, "labels", "label", where),
+        tuple(class_names) if class_names is not None else None,
+        _by_name(content, "groups", "group", where),
+        frozenset(validation) if validation is not None else None,
+    )
 
 
-def _parse_label(value: Any, what: str) -> Label:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    if isinstance(value, list) and value and all(type(item) in (int, float) and math.isfinite(item) for item in value):
-        return tuple(float(item) for item in value)
-    raise DataError(f"{what} is {json.dumps(value)[:80]}", "A label is a class (0, 1, …) or a list of numbers.")
+def dump_dataset_json(
+    names: Sequence[str],
+    labels: Sequence[Label | None],
+    class_names: Sequence[str] | None = None,
+    groups: Sequence[int | None] | None = None,
+    validation: Collection[int] | None = None,
+) -> str:
+    """The text of a `dataset.json`; equal arguments give equal text.
+
+    Args:
+        names: image names as they are in the set.
+        labels: for each image its label or None.
+        class_names: the name of class k at position k, or None.
+        groups: for each image the number of its patient or lesion, or None; None where nothing is known of groups.
+        validation: indices of the images set apart from training, or None.
+    """
+    labelled = [[name, label] for name, label in zip(names, labels, strict=True) if label is not None]
+    content: dict[str, Any] = {"labels": labelled or None}
+    if class_names is not None:
+        content["class_names"] = list(class_names)
+    grouped = zip(names, groups if groups is not None else [None] * len(names), strict=True)
+    if with_group := [[name, group] for name, group in grouped if group is not None]:
+        content["groups"] = with_group
+    if validation:
+        content["validation"] = [names[index] for index in sorted(validation)]
+    return json.dumps(content, allow_nan=False)
 
 
 def count_classes(labels: Sequence[Label | None], class_names: Sequence[str] | None) -> dict[str, int]:
@@ -76,3 +97,70 @@ def count_classes(labels: Sequence[Label | None], class_names: Sequence[str] | N
         class_names[label] if class_names is not None and label < len(class_names) else str(label): counts[label]
         for label in sorted(counts)
     }
+
+
+def _parse_object(text: bytes, where: str) -> dict[str, Any]:
+    if len(text) > MAX_BYTES:
+        raise DataError(f"{where} has {len(text) >> 20} MiB, more than {MAX_BYTES >> 20}")
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise DataError(f"{where} is nested too deeply") from None
+    except ValueError as error:  # bad JSON, bad UTF-8 and numbers of thousands of digits alike
+        raise DataError(f"{where} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{where} is not a JSON object")
+    return content
+
+
+def _names(content: Mapping[str, Any], key: str, where: str) -> list[str] | None:
+    names = content.get(key)
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise DataError(f'"{key}" in {where} is not a list of names')
+    return names
+
+
+def _by_name(content: Mapping[str, Any], key: str, what: str, where: str) -> dict[str, Any]:
+    """Image name → label or group."""
+    parse, hint = (_parse_label, _LABEL_HINT) if key == "labels" else (_parse_group, "A group is a number from 0.")
+    values: dict[str, Any] = {}
+    for name, value in _rows(content, key, what, where):
+        parsed = parse(value)
+        if parsed is None:
+            raise DataError(f"the {what} of {printable(name)} in {where} is {_shown(value)}", hint)
+        if values.setdefault(name, parsed) != parsed:
+            raise DataError(f"{where} has two different {key} for {printable(name)}")
+    return values
+
+
+def _rows(content: Mapping[str, Any], key: str, what: str, where: str) -> Iterator[tuple[str, Any]]:
+    rows = content.get(key)
+    if rows is not None and not isinstance(rows, list):
+        raise DataError(f'"{key}" in {where} is not a list')
+    for row in rows or ():
+        if not (isinstance(row, list) and len(row) == 2 and isinstance(row[0], str)):
+            raise DataError(f'"{key}" in {where} has {_shown(row)} in place of [image name, {what}]')
+        yield row[0], row[1]
+
+
+def _parse_label(value: Any) -> Label | None:
+    if type(value) is int and 0 <= value <= MAX_CLASS:
+        return value
+    if isinstance(value, list) and value and all(_is_finite(item) for item in value):
+        return tuple(float(item) for item in value)
+    return None
+
+
+def _parse_group(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value <= MAX_GROUP else None
+
+
+def _is_finite(value: Any) -> bool:
+    if type(value) is int:
+        return abs(value) <= 2**1023
+    return type(value) is float and math.isfinite(value)
+
+
+def _shown(value: Any) -> str:
+    """Short, however long or deep the value is."""
+    return reprlib.repr(value)

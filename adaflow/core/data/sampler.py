@@ -3,9 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from adaflow.core.random import stream_key, uniform
+
+
+class Sampler(Protocol):
+    """Maps the n-th image of a run to an entry of the data set."""
+
+    def indices(self, counters: int | Tensor) -> Tensor:
+        """The entries seen at the given moments.
+
+        Args:
+            counters: how many images the run had seen before each one, from 0; one number or int64 [n].
+
+        Returns:
+            int64 [n], each from 0 to the number of entries - 1; [1] for one number.
+        """
+        ...
 
 
 def permutation(length: int, seed: int, stream: str, epoch: int = 0) -> Tensor:
@@ -17,7 +35,7 @@ def permutation(length: int, seed: int, stream: str, epoch: int = 0) -> Tensor:
 
 
 class EpochSampler:
-    """Maps the n-th image of a run to an entry of the data set; every epoch is a fresh order of all entries.
+    """Every epoch is a fresh order of all entries.
 
     Args:
         length: entries in the set, at least 1.
@@ -32,14 +50,7 @@ class EpochSampler:
         self._cached = (-1, torch.empty(0, dtype=torch.int64))
 
     def indices(self, counters: int | Tensor) -> Tensor:
-        """The entries seen at the given moments.
-
-        Args:
-            counters: how many images the run had seen before each one, from 0; one number or int64 [n].
-
-        Returns:
-            int64 [n], each from 0 to length - 1; [1] for one number.
-        """
+        """See `Sampler`."""
         counters = torch.as_tensor(counters, dtype=torch.int64).reshape(-1)
         epochs = counters // self.length
         entries = torch.empty_like(counters)
@@ -54,3 +65,35 @@ class EpochSampler:
             order = permutation(self.length, self.seed, self.stream, epoch)
             self._cached = (epoch, order)
         return order
+
+
+class BalancedSampler:
+    """Every class equally often: of K classes, each K images from a multiple of K on are one of each, in random order.
+
+    Each class goes through epochs of its own: all its entries come once, in a fresh order, before one comes again.
+
+    Args:
+        classes: class of each entry, int64 [entries], at least one.
+        seed: of the run.
+        stream: tells apart samplers of one run.
+    """
+
+    def __init__(self, classes: Tensor, seed: int, stream: str = "train") -> None:
+        sizes = torch.unique(classes, return_counts=True)[1].tolist()
+        self._members = torch.split(classes.argsort(stable=True), sizes)
+        self._samplers = [EpochSampler(size, seed, f"{stream}/class {k}") for k, size in enumerate(sizes)]
+        self._key = stream_key(seed, "balance", stream)
+
+    def indices(self, counters: int | Tensor) -> Tensor:
+        """See `Sampler`."""
+        counters = torch.as_tensor(counters, dtype=torch.int64).reshape(-1)
+        count = len(self._members)
+        # In each block of K images a class has its turn once, so the block's number counts the class's images.
+        blocks, turn = counters // count, counters % count
+        distinct, place = torch.unique(blocks, return_inverse=True)
+        classes = uniform(self._key, distinct, (count,)).argsort(dim=1, stable=True)[place, turn]
+        entries = torch.empty_like(counters)
+        for k in torch.unique(classes).tolist():
+            here = classes == k
+            entries[here] = self._members[k][self._samplers[k].indices(blocks[here])]
+        return entries

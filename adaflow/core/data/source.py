@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ class ImageSource(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Hex digest of names, contents and labels: equal for equal data, wherever and whenever it was stored."""
+        """Hex digest of names, contents, labels, groups and division: equal wherever and whenever it was stored."""
 
     def label(self, index: int) -> Label | None:
         """The class (from 0), a vector of numbers, or None where the image has no label."""
@@ -166,16 +166,37 @@ def short_name(path: str | Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", stem) or "data"
 
 
-def fingerprint(contents: Iterable[Sequence[str | int]], labels: Iterable[Label | None]) -> str:
-    """SHA-256, in hex, over one line for each image and one for each label.
+def printable(name: str) -> str:
+    """The name on one line and not too long, with control characters and bytes that are no text written out."""
+    if len(name) > 300:
+        name = f"{name[:150]}…{name[-149:]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
+
+
+def fingerprint(
+    contents: Iterable[Sequence[str | int]],
+    labels: Iterable[Label | None],
+    groups: Iterable[int | None] = (),
+    validation: Iterable[bool | None] = (),
+) -> str:
+    """SHA-256, in hex, over one line for each image and one for each label, group and place in a division, if any.
 
     Args:
         contents: for each image its name and what stands for its content (size and checksum).
         labels: for each image its label.
+        groups: for each image its group.
+        validation: for each image whether it was set apart from training.
     """
     digest = hashlib.sha256()
-    for part in (contents, labels):
-        for item in part:
+
+    def add(items: Iterable[Any]) -> None:
+        for item in items:
             digest.update(json.dumps(item).encode() + b"\n")
         digest.update(b"\n")
+
+    add(contents)
+    add(labels)
+    for title, values in (("groups", list(groups)), ("validation", list(validation))):
+        if any(value is not None for value in values):
+            add([title, *values])
     return digest.hexdigest()

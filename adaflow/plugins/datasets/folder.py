@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from adaflow.core.data.dataset_json import DATASET_JSON, LabelFile, parse_dataset_json
-from adaflow.core.data.decode import decode_image, is_image_name, is_junk
-from adaflow.core.data.source import DatasetReader, ImageSource, Label, fingerprint, short_name
+from adaflow.core.data.decode import is_junk
+from adaflow.core.data.image_files import ImageFiles, open_plain_file, read_plain_file
+from adaflow.core.data.source import DatasetReader, ImageSource, printable, short_name
 from adaflow.errors import DataError
 from adaflow.hookspecs import hookimpl
 
@@ -21,54 +18,36 @@ if TYPE_CHECKING:
     from adaflow.plugin_manager import Register
 
 
-class FolderSource(ImageSource):
+class FolderSource(ImageFiles):
     """The images in a folder and its sub-folders, sorted by relative path; labels from a `dataset.json` in the folder.
 
-    Hidden files and macOS leftovers are passed over; other files that are no images are counted in `ignored`.
+    Hidden files and macOS leftovers are passed over. Links are followed; a folder that can be reached in several ways
+    is read once. Bytes of a name that are no text are written out, as in `b\\udcfcrste.png`.
 
     Raises:
-        DataError: the folder cannot be listed, has no images, or its `dataset.json` is malformed.
+        DataError: a folder cannot be listed, there are no images, or `dataset.json` is malformed.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.name = short_name(folder)
-        files = [file for file in _walk(folder) if file != DATASET_JSON]
-        self.names = sorted(file for file in files if is_image_name(file))
-        self.ignored = sorted(set(files) - set(self.names))
-        if not self.names:
-            raise DataError(f"folder {folder} has no images")
-        labels = folder / DATASET_JSON
-        self.labels = parse_dataset_json(labels.read_bytes(), str(labels)) if labels.is_file() else LabelFile()
-        self.class_names = self.labels.class_names
+        files = _walk(folder)
+        self._paths = {_as_text(file): file for file in files}
+        if len(self._paths) < len(files):
+            raise DataError(f"two files in {printable(str(folder))} have names that cannot be told apart in print")
+        super().__init__(f"folder {printable(str(folder))}", short_name(folder), self._paths.keys())
 
-    def __len__(self) -> int:
-        return len(self.names)
+    def content(self, name: str, limit: int) -> bytes:
+        """Content of the file."""
+        return read_plain_file(self.folder / self._paths[name], name, limit)
 
-    def image_name(self, index: int) -> str:
-        """The path within the folder, with `/` between folders."""
-        return self.names[index]
+    def checksums(self) -> Iterator[Sequence[str | int]]:
+        """Names and SHA-256; a file that cannot be read counts by its name alone, and `read` says why."""
+        for name in self.names:
+            yield name, _sha256(self.folder / self._paths[name])
 
-    def read(self, index: int) -> NDArray[np.uint8]:
-        """Decode one image, see `decode_image`."""
-        try:
-            with open(self.folder / self.names[index], "rb") as file:
-                return decode_image(file, self.names[index])
-        except OSError as error:
-            raise DataError(f"image {self.names[index]} cannot be read: {error.strerror or error}") from error
-
-    def label(self, index: int) -> Label | None:
-        """The label `dataset.json` gives, or None."""
-        return self.labels.by_name.get(self.names[index])
-
-    def fingerprint(self) -> str:
-        """Of names, contents and labels."""
-        return self._fingerprint
-
-    @cached_property
-    def _fingerprint(self) -> str:
-        contents = [(name, _sha256(self.folder / name)) for name in self.names]
-        return fingerprint(contents, (self.label(index) for index in range(len(self))))
+    def stamp(self) -> str:
+        """As the fingerprint, with sizes and times of change in place of contents."""
+        return self.digest((name, *_status(self.folder / self._paths[name])) for name in self.names)
 
 
 class FolderReader:
@@ -89,31 +68,67 @@ def register_datasets(register: Register[DatasetReader]) -> None:
     register("folder", FolderReader())
 
 
-def _walk(folder: Path) -> list[str]:
-    """Relative paths of all files but junk, each folder once even where links lead in circles."""
+def _walk(top: Path) -> list[str]:
+    """Relative paths of all files but junk.
 
-    def fail(error: OSError) -> None:
-        raise DataError(f"folder {error.filename} cannot be listed: {error.strerror}")
-
+    Folders are known by their identity, so that links in circles end; links come last, so that a folder goes by its
+    own name where it has one here.
+    """
     seen: set[tuple[int, int]] = set()
-    files = []
-    for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):
-        status = os.stat(parent)
-        identity = (status.st_dev, status.st_ino)
-        if identity in seen:
-            folders.clear()
-            continue
-        seen.add(identity)
-        folders[:] = sorted(name for name in folders if not is_junk(name))
-        inside = Path(parent).relative_to(folder)
-        files += [(inside / name).as_posix() for name in names if not is_junk(name)]
+    files: list[str] = []
+    folders = [""]
+    links: list[str] = []
+    while folders or links:
+        inside = folders.pop() if folders else links.pop(0)
+        try:
+            status = os.stat(top / inside)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(top / inside) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            place = printable(str(top / inside))
+            raise DataError(f"folder {place} cannot be listed: {error.strerror or error}") from error
+        for entry in entries:
+            path = f"{inside}{entry.name}"
+            if is_junk(entry.name):
+                continue
+            if not _is_folder(entry):
+                files.append(path)
+            elif entry.is_symlink():
+                links.append(f"{path}/")
+            else:
+                folders.append(f"{path}/")
     return files
 
 
-def _sha256(path: Path) -> str:
-    """Digest of a file's content; a file that cannot be read counts by its name alone, and `read` says why."""
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; a link to itself is taken for a file, and reading it says why."""
     try:
-        with open(path, "rb") as file:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _as_text(path: str) -> str:
+    """The path with bytes that are no text written out, so that it can be printed and stored."""
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _status(path: Path) -> tuple[int, ...]:
+    """Size and times of change in nanoseconds, or nothing for a file that is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _sha256(path: Path) -> str:
+    """Digest of a plain file's content."""
+    try:
+        with open_plain_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return "unreadable"

@@ -1,0 +1,72 @@
+"""`adaflow.core.data.destination`: what a prepared set may replace."""
+
+import zipfile
+
+import pytest
+from PIL import Image
+
+from adaflow.core.data.prepare import PrepareConfig, prepare
+from adaflow.errors import ConfigError, FileError
+
+pytest_plugins = ["tests.images"]
+
+
+@pytest.fixture
+def make(readers, folder, tmp_path):
+    """Prepare the folder of six images into a destination."""
+
+    def run(dest, resolution=8, **settings):
+        return prepare(PrepareConfig(str(folder), tmp_path / dest, resolution, **settings), readers)
+
+    return run
+
+
+def test_an_existing_file_is_kept_unless_forced(make, tmp_path):
+    out = tmp_path / "out.zip"
+    out.write_bytes(b"precious")
+    with pytest.raises(FileError, match="exists already"):
+        make("out.zip")
+    assert out.read_bytes() == b"precious"
+    make("out.zip", force=True)
+    assert zipfile.is_zipfile(out)
+
+
+def test_only_a_folder_of_adaflows_own_is_replaced(make, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    make("out")  # an empty folder may be filled
+    with pytest.raises(FileError, match="is not empty"):
+        make("out")
+    make("out", resolution=16, force=True)
+    assert Image.open(out / "00000" / "img00000000.png").size == (16, 16)
+    (out / "diary.txt").write_text("precious")
+    with pytest.raises(FileError, match="did not write"):
+        make("out", force=True)
+    (out / "diary.txt").unlink()
+    (tmp_path / "out.report.json").unlink()
+    with pytest.raises(FileError, match="did not write"):
+        make("out", force=True)
+    assert len(list(out.rglob("*.png"))) == 6
+
+
+def test_a_foreign_file_in_the_place_of_the_report_is_kept(make, tmp_path):
+    (tmp_path / "out.report.json").write_text('{"precious": 1}')
+    with pytest.raises(FileError, match="no report of adaflow"):
+        make("out.zip")
+    assert (tmp_path / "out.report.json").read_text() == '{"precious": 1}'
+    assert not (tmp_path / "out.zip").exists()
+
+
+def test_source_and_destination_lie_apart(make, folder):
+    for dest in ("images", "images/within", "."):
+        with pytest.raises((ConfigError, FileError)):
+            make(dest, force=True)
+    assert len(list(folder.rglob("*.png"))) == 6
+    make("images/out.zip")
+
+
+def test_a_prepared_folder_is_not_replaced_by_a_part_of_itself(make, readers, tmp_path):
+    make("out")
+    with pytest.raises(ConfigError, match="within each other"):
+        prepare(PrepareConfig(str(tmp_path / "out" / "00000"), tmp_path / "out", 8, force=True), readers)
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 6
