@@ -143,6 +143,13 @@ def test_groups_become_numbers_and_splits_keep_them_whole(make, readers, folder,
     assert (again.groups, again.validation, again.fingerprint) == (3, report.validation, report.fingerprint)
 
 
+def test_a_division_that_is_not_possible_is_refused_before_the_work(make, folder, tmp_path):
+    path = table(tmp_path, "image,target,patient_id\n" + "".join(f"{i},0,same\n" for i in range(6)))
+    with pytest.raises(DataError, match="they all belong to one group"):
+        make(dest="new/out.zip", labels=str(path), group_column="patient_id", val_fraction=0.5)
+    assert not (tmp_path / "new").exists()
+
+
 # What is left out
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -56,7 +57,21 @@ def plain_switches(words: list[str]) -> list[str]:
 
 def main() -> None:
     """Run the command line. Mistakes of the user end in one sentence, a hint and an exit code; bugs in a traceback."""
-    from adaflow.cli import augs, data, data_check, generate, plugins, train  # noqa: F401  (each adds its commands to `app`)
+    try:
+        _run()
+    except SystemExit as end:
+        if "RANK" in os.environ:
+            # One of several: threads of torch.distributed may abort an interpreter that takes itself apart.
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):  # a closed pipe or stream
+                    stream.flush()
+            os._exit(int(end.code or 0))
+        raise
+
+
+def _run() -> None:
+    # Each adds its commands to `app`.
+    from adaflow.cli import augs, data, data_check, generate, plugins, train  # noqa: F401
 
     try:
         sys.argv[1:] = plain_switches(sys.argv[1:])

@@ -212,6 +212,8 @@ def _plan(config: PrepareConfig, source: ImageSource, labelling: Labelling) -> _
     size = config.size or (config.resolution and (config.resolution, config.resolution))
     if not size and not PREPARED_NAME.fullmatch(source.image_name(0)):
         raise UsageError("neither --resolution nor --size is given", "Give one of them, such as --resolution 256.")
+    if config.val_fraction:  # said now rather than when all images are done
+        validation_part([labelling.groups[index] for index in indices], config.val_fraction, config.seed)
     first = _first_image(source, indices)
     geometry = Geometry(*(size or first.size), config.crop, config.filter)
     return _Job(config, source, labelling, indices, geometry, config.channels or len(first.getbands()))

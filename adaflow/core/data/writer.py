@@ -174,7 +174,7 @@ class SetWriter(ABC):
     def _locked_journal(self) -> BinaryIO:
         """The journal, open and locked against other processes."""
         while True:
-            journal = os.fdopen(os.open(self._journal_path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+            journal = _open_or_create(self._journal_path)
             if not try_lock(journal):
                 journal.close()
                 raise FileError(f"another process is preparing {self.dest}", "Wait for it, or stop it first.")
@@ -218,7 +218,7 @@ class ZipWriter(SetWriter):
         return hashlib.file_digest(self._file, "sha256").hexdigest()
 
     def _open(self, noted: Sequence[Record]) -> list[Record]:
-        self._file: io.BufferedRandom = os.fdopen(os.open(self.partial, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+        self._file = _open_or_create(self.partial)
         self._members: list[zipfile.ZipInfo] = []
         kept: list[Record] = []
         end = 0
@@ -306,6 +306,11 @@ class FolderWriter(SetWriter):
 
     def _remove(self) -> None:
         shutil.rmtree(self.partial)
+
+
+def _open_or_create(path: Path) -> io.BufferedRandom:
+    """Open a file for reading and writing with what it holds."""
+    return open(path, "r+b", opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666))
 
 
 def _parse(lines: Sequence[bytes]) -> list[Record]:
