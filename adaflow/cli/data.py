@@ -35,7 +35,7 @@ def prepare(
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Or width and height, as in 256x192.")] = None,
     crop: Annotated[
         str,
-        typer.Option(help="center: the central part; wide: that on a black square; none: squeezed; pad: all on black."),
+        typer.Option(help="center: the central part; pad: all, on black; none: all, squeezed; wide: as StyleGAN tools do."),
     ] = "center",
     filter: Annotated[str, typer.Option(help="Of the resizing: lanczos, box or area.")] = "lanczos",
     channels: Annotated[int | None, typer.Option(help="3: RGB, 1: grey; as the first image by default.")] = None,
