@@ -116,10 +116,16 @@ class PluginManager:
         files: plugin files named on the command line; `require_named` raises if one of them failed.
         block: names of plugins to leave out.
         environ: the environment to read `ADAFLOW_PLUGINS` and `ADAFLOW_NO_PLUGINS` from.
+        only: of the built-in plugins, load those of one kind, such as "datasets": others import torch, which takes
+            seconds. All plugins of the user are loaded.
     """
 
     def __init__(
-        self, files: Sequence[str | Path] = (), block: Iterable[str] = (), environ: dict[str, str] | None = None
+        self,
+        files: Sequence[str | Path] = (),
+        block: Iterable[str] = (),
+        environ: dict[str, str] | None = None,
+        only: str = "",
     ) -> None:
         environ = dict(os.environ) if environ is None else environ
         self.infos: list[PluginInfo] = []
@@ -131,8 +137,8 @@ class PluginManager:
         self._pluggy.add_hookspecs(hookspecs)
 
         for module in BUILTINS:
-            name = module.rsplit(".", 1)[1]
-            self._add(name, partial(importlib.import_module, module), "built-in", adaflow.__version__)
+            if not only or f".{only}." in module:
+                self._add(_last(module), partial(importlib.import_module, module), "built-in", adaflow.__version__)
         if not environ.get("ADAFLOW_NO_PLUGINS"):
             self._add_entry_points()
             for item in filter(None, re.split(r"[,\n]", environ.get("ADAFLOW_PLUGINS", ""))):
@@ -182,7 +188,7 @@ class PluginManager:
 
     def unknown_blocks(self) -> list[str]:
         """Names that were to be left out and that no plugin has."""
-        return sorted(self._block - {info.name for info in self.infos})
+        return sorted(self._block - {info.name for info in self.infos} - {*map(_last, BUILTINS)})
 
     @contextmanager
     def explain_unknown(self) -> Iterator[None]:
@@ -314,6 +320,11 @@ class PluginManager:
         info.registered.clear()
         if self._pluggy.has_plugin(info.name):
             self._pluggy.unregister(name=info.name)
+
+
+def _last(module: str) -> str:
+    """The name of a built-in plugin."""
+    return module.rsplit(".", 1)[1]
 
 
 def _required(function: Callable[..., Any]) -> list[str]:

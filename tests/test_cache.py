@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -165,7 +166,7 @@ def test_another_reader_or_version_decodes_again(folder, monkeypatch):
     assert negative.built
     np.testing.assert_array_equal(255 - negative.cached.pixels[0], pixels(0).transpose(2, 0, 1))
     assert Opened(folder).built
-    monkeypatch.setattr(cache_module, "VERSION", 2)
+    monkeypatch.setattr(cache_module, "VERSION", cache_module.VERSION + 1)
     assert Opened(folder).built
 
 
@@ -229,6 +230,16 @@ def remove_pixels(folder):
     the_file(folder, ".uint8").unlink()
 
 
+def overwrite(position):
+    def damage(folder):
+        path = the_file(folder, ".uint8")
+        content = bytearray(path.read_bytes())
+        content[position] ^= 1
+        path.write_bytes(content)
+
+    return damage
+
+
 def pixels_are_a_link(folder):
     path = the_file(folder, ".uint8")
     (folder / "elsewhere").write_bytes(path.read_bytes())
@@ -251,7 +262,8 @@ def write(text):
 @pytest.mark.parametrize(
     "damage",
     [
-        *(cut, extend, remove_pixels, pixels_are_a_link),
+        *(cut, extend, remove_pixels, pixels_are_a_link, overwrite(0), overwrite(2000), overwrite(-1)),
+        *(rewrite(checksums=[1]), rewrite(checksums=[]), rewrite(checksums=None), rewrite(checksums=[0] * 10**5)),
         *(write(b""), write(b"{"), write(b"[]"), write(b"null"), write(b"\xff\xfe"), write(b"[" * 100_000)),
         *(rewrite(pixels="../../../etc/passwd"), rewrite(pixels=None), rewrite(pixels=["0" * 16])),
         *(rewrite(shape=[3, 16, 32]), rewrite(shape=[3, -16, -16]), rewrite(shape=[768]), rewrite(shape=None)),
@@ -268,6 +280,43 @@ def test_a_damaged_cache_is_made_again(folder, tmp_path, damage):
     assert repaired.holds(*SEEDS)
     assert kept(tmp_path / FOLDER) == ["images.json", "images.uint8"]
     assert not Opened(folder).built
+
+
+@pytest.mark.parametrize(("block", "verified"), [(1536, 10**9), (1536, 1536), (1, 10**9), (700, 2 * 700)])
+def test_pixels_are_verified_block_by_block(folder, tmp_path, monkeypatch, block, verified):
+    """Six images of 768 bytes, in blocks of two images or one; of many blocks, the first and the last are read."""
+    monkeypatch.setattr(cache_module, "BLOCK_BYTES", block)
+    monkeypatch.setattr(cache_module, "VERIFIED_BYTES", verified)
+    assert Opened(folder).built
+    assert len(json.loads(the_file(tmp_path, ".json").read_bytes())["checksums"]) == (3 if block == 1536 else 6)
+    assert not Opened(folder).built
+    for image in (0, 2, 5):
+        overwrite(768 * image + 5)(tmp_path)
+        again = Opened(folder)
+        assert again.built == (image != 2 or verified == 10**9)
+        if not again.built:
+            overwrite(768 * image + 5)(tmp_path)
+        else:
+            assert "the pixels are not those that were written" in again.said[0]
+
+
+def test_a_set_whose_first_images_mislead_about_the_shape_has_right_checksums(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "BLOCK_BYTES", 1)
+    for index in range(17):
+        save(folder, f"0/{index:02d}.png", pixels(index, 8, 8))
+    for index in range(17):
+        save(folder, f"z/{index:02d}.png", pixels(index))
+    assert sum(text.startswith("Decoding") for text in Opened(folder).said) == 2
+    assert Opened(folder).said == []
+
+
+def test_a_pipe_in_place_of_a_file_does_not_hang(folder, tmp_path):
+    Opened(folder)
+    for suffix in (".json", ".lock", ".uint8"):
+        path = the_file(tmp_path, suffix)
+        path.unlink()
+        os.mkfifo(path)
+        assert Opened(folder).holds(*SEEDS)
 
 
 def test_damage_is_named(folder, tmp_path):

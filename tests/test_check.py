@@ -359,7 +359,7 @@ def test_fix_never_overwrites_and_leaves_nothing_behind(cli, tmp_path):
     assert "exists already" in outcome.err
     assert (tmp_path / "y.zip").read_bytes() == b"precious"
     (tmp_path / "z.report.json").write_text("precious")
-    assert "exists already" in cli("data", "check", folder, "--fix", tmp_path / "z.zip").err
+    assert "is no report of adaflow" in cli("data", "check", folder, "--fix", tmp_path / "z.zip").err
     assert "not the name of a zip" in cli("data", "check", folder, "--fix", tmp_path / "z").err
     broken = tmp_path / "broken"
     save(broken, "a.png", np.asarray(picture(0, SIDE)))

@@ -142,6 +142,7 @@ def original(request, tmp_path):
 def test_images_come_in_the_order_of_the_batches(original, readers):
     with open_source(str(original), readers) as source:
         assert (source.name, len(source), source.class_names) == ("cifar10", 5 * N, CLASS_NAMES)
+        assert source.labels_from == "the batches"
         for index in range(len(source)):
             number, row = index // N + 1, index % N
             assert source.image_name(index) == f"data_batch_{number}/{row:05d}.png"

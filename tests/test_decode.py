@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageCms, PngImagePlugin
 
 from adaflow.core.data import decode as module
-from adaflow.core.data.decode import decode, decode_image, is_image_name, is_junk, is_table_name
+from adaflow.core.data.decode import decode, decode_image, is_colour, is_image_name, is_junk, is_table_name
 from adaflow.errors import DataError
 from tests.images import encode, pixels
 
@@ -349,7 +349,7 @@ def test_names_in_messages_are_printable():
 
 
 def test_whatever_goes_wrong_is_told_on_one_line(monkeypatch):
-    for error, told in ((MemoryError(), "MemoryError"), (SystemError("two\nlines\x1b"), r"two lines\x1b")):
+    for error, told in ((RuntimeError(), "RuntimeError"), (SystemError("two\nlines\x1b"), r"two lines\x1b")):
         monkeypatch.setattr(module, "_decode", Mock(side_effect=error))
         with pytest.raises(DataError) as caught:
             decode(data(Image.new("L", (4, 4))), "x")
@@ -432,6 +432,23 @@ def test_images_are_decoded_the_same_in_many_threads():
     with ThreadPoolExecutor(8) as pool:
         found = pool.map(lambda i: as_array(decode(contents[i % 12], "x")).tobytes(), range(240))
         assert list(found) == expected * 20
+
+
+def test_a_lack_of_memory_says_nothing_of_the_image(monkeypatch):
+    monkeypatch.setattr(module, "_decode", Mock(side_effect=MemoryError))
+    with pytest.raises(MemoryError):
+        decode(data(Image.new("L", (4, 4))), "x")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I", "F"])
+def test_the_header_tells_colour_as_decoding_does(mode):
+    content = data(Image.new(mode, (4, 4)), "tiff")
+    try:
+        expected = decode(content, "x").image.mode == "RGB"
+    except DataError:
+        expected = False
+    assert is_colour(content) == expected
+    assert not is_colour(content[:3])
 
 
 def test_names_tell_the_kind_of_file():

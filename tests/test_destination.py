@@ -1,6 +1,8 @@
-"""`adaflow.core.data.destination`: what a prepared set may replace."""
+"""`adaflow.core.data.destination`: what a prepared set may replace, and what it may be called."""
 
+import os
 import zipfile
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -8,7 +10,7 @@ from PIL import Image
 from adaflow.core.data.prepare import PrepareConfig, prepare
 from adaflow.errors import ConfigError, FileError
 
-pytest_plugins = ["tests.images"]
+pytest_plugins = ["tests.images", "tests.command_line"]
 
 
 @pytest.fixture
@@ -55,6 +57,61 @@ def test_a_foreign_file_in_the_place_of_the_report_is_kept(make, tmp_path):
         make("out.zip")
     assert (tmp_path / "out.report.json").read_text() == '{"precious": 1}'
     assert not (tmp_path / "out.zip").exists()
+
+
+@pytest.mark.parametrize(("first", "second"), [("out.zip", "out"), ("out", "out.zip"), ("out.zip", "out.ZIP")])
+def test_the_report_of_another_set_is_kept_unless_forced(make, tmp_path, first, second):
+    make(first)
+    report = (tmp_path / "out.report.json").read_bytes()
+    with pytest.raises(FileError, match=f"is the report of {first}"):
+        make(second)
+    assert (tmp_path / "out.report.json").read_bytes() == report
+    assert not (tmp_path / second).exists() or first.lower() == second.lower()
+    make(second, force=True)
+    assert (tmp_path / "out.report.json").read_bytes() != report
+
+
+@pytest.mark.parametrize("length", [221, 240, 249, 250, 255, 256, 300, 5000])
+@pytest.mark.parametrize("letter", ["n", "é"])
+def test_names_that_are_too_long(cli, folder, tmp_path, length, letter):
+    name = letter * (length // len(letter.encode()) - 3)
+    name += "n" * (length - 4 - len(name.encode())) + ".zip"
+    commands = [
+        ("prepare", folder, "--resolution", "8", "--dest", tmp_path / name),
+        ("prepare", folder, "--resolution", "8", "--dest", tmp_path / f"{name[:-4]}.set"),
+        ("check", folder, "--fix", tmp_path / name),
+        ("prepare", folder, "--resolution", "8", "--dest", tmp_path / name / "x.zip"),
+    ]
+    for command in commands[: 3 if length < 256 else 4]:
+        result = cli("data", *command)
+        assert result.code == 3
+        assert "too long" in result.err
+    assert os.listdir(tmp_path) == ["images"]
+
+
+@pytest.mark.parametrize("ending", [".zip", ".set"])
+def test_the_longest_name(make, tmp_path, ending):
+    name = "n" * (220 - len(ending)) + ending
+    make(name)
+    assert (tmp_path / name).exists()
+
+
+def test_a_destination_needs_a_name(readers, folder, tmp_path, monkeypatch):
+    (tmp_path / "empty" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "empty" / "below")
+    for dest in (".", "..", "/"):
+        with pytest.raises(FileError, match="has no name of its own"):
+            prepare(PrepareConfig(str(folder), Path(dest), 8), readers)
+
+
+def test_a_link_to_itself_is_no_destination(make, tmp_path):
+    (tmp_path / "x.zip").symlink_to("x.zip")
+    (tmp_path / "x").symlink_to("x")
+    for dest in ("x/out.zip", "x/out"):
+        with pytest.raises(FileError):
+            make(dest)
+    make("x.zip")
+    assert zipfile.is_zipfile(tmp_path / "x.zip")
 
 
 def test_source_and_destination_lie_apart(make, folder):

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adaflow.core.data.dataset_json import dump_dataset_json
-from adaflow.core.data.labelling import Labelling, class_folders, label_images
+from adaflow.core.data.folders import class_folders, masks_among
+from adaflow.core.data.labelling import Labelling, label_images
 from adaflow.core.data.source import ImageSource, open_source
 from adaflow.core.data.tables import key
 from adaflow.errors import DataError, UsageError
@@ -18,6 +19,8 @@ ISIC_2020 = "image_name,patient_id,diagnosis,benign_malignant,target\n"
 
 class Images(ImageSource):
     """Names without pixels, and tables among them."""
+
+    labels_from = "dataset.json"
 
     def __init__(self, names, tables=None, labels=None, groups=None, class_names=None):
         self.name = "images"
@@ -67,7 +70,26 @@ def test_a_table_among_the_images_is_found():
             4: "image x/e.jpg has no row in meta/t.csv",
         },
         unused_rows=("z",),
+        notes=(
+            "several images have the same patient_id, and would be divided between training and validation: "
+            "add --group-column patient_id",
+        ),
     )
+
+
+def test_a_column_of_patients_that_is_not_used_is_mentioned_where_it_matters():
+    def notes(rows, groups=None, **options):
+        return label_images(Images("ab", {"t.csv": rows}, groups=groups), **options).notes
+
+    twice = "image,label,Patient ID\na,0,Doe\nb,1,Doe\n"
+    (note,) = notes(twice)
+    assert note.endswith("add --group-column Patient ID")
+    assert "Doe" not in note
+    assert "lesion_id" in notes("image,label,lesion_id\na,0,L\nb,1,L\n")[0]
+    assert notes(twice, group_column="Patient ID") == notes(twice, groups={0: 1}) == ()
+    # One image each, another row about the same image, rows about other images.
+    for rows in ("a,0,x\nb,1,y\n", "a,0,x\na,0,x\nb,1,y\n", "a,0,x\nb,1,y\nc,1,y\n", "a,0,NA\nb,1,NA\n", "a,0,\nb,1\n"):
+        assert not [note for note in notes("image,label,patient_id\n" + rows) if "patient" in note]
 
 
 def test_groups_are_numbers_in_order_of_the_images():
@@ -118,7 +140,22 @@ def test_a_table_must_fit_half_of_the_images():
     assert label_images(Images("abcd", {"t.csv": table})).labels == (1, 2, None, None)
     found = label_images(Images("abcde", {"t.csv": table}))
     assert (found.labels, found.origin, found.missing) == ((None,) * 5, "none", {})
-    assert found.notes == ("t.csv was passed over: only 2 of 5 images have a row there",)
+    assert found.notes == (
+        "t.csv was passed over: only 2 of 5 images have a row there (images are called like 'c', rows like 'x')",
+    )
+
+
+def test_capital_letters_do_not_count_where_no_image_has_a_row_otherwise(tmp_path):
+    table = "image,label\nISIC_1.JPG,4\nISIC_2.JPG,5\nISIC_3.JPG,5\n"
+    found = label_images(Images(["x/isic_1.jpg", "x/isic_2.jpg"], {"t.csv": table}))
+    assert (found.labels, found.unused_rows) == ((4, 5), ("ISIC_3",))
+    assert found.notes == ("names in t.csv and those of the images differ in capital letters, and are taken as equal",)
+    (tmp_path / "t.csv").write_text(table)
+    assert label_images(Images(["isic_1.jpg"]), str(tmp_path / "t.csv")).labels == (4,)
+    # Not where that mixes up rows or images, nor where some are called as in the table.
+    assert label_images(Images("a", {"t.csv": "image,label\nA,4\nx,1\nX,5\n"})).origin == "none"
+    assert label_images(Images(["a", "y/A"], {"t.csv": "image,label\nA.png,4\n"})).labels == (None, 4)
+    assert label_images(Images("ab", {"t.csv": "image,label\na,4\nB,5\n"})).labels == (4, None)
 
 
 def test_tables_that_are_of_no_use_are_mentioned():
@@ -162,9 +199,18 @@ def test_a_broken_table_does_not_silently_leave_images_without_labels(table, mes
 def test_a_file_that_is_no_table_is_mentioned_where_something_else_has_the_labels():
     tables = {"t.csv": b"\xff"}
     found = label_images(Images(["x/a.png", "y/b.png"], tables))
-    assert (found.labels, found.notes) == ((0, 1), ("t.csv is not UTF-8 text",))
+    assert (found.labels, found.notes[-1]) == ((0, 1), "t.csv is not UTF-8 text")
     found = label_images(Images("a", tables | {"u.csv": "image,label\na,1\n"}))
     assert (found.labels, found.notes) == ((1,), ("t.csv is not UTF-8 text",))
+
+
+def test_a_table_that_cannot_be_read_is_mentioned_where_something_else_has_the_labels():
+    unreadable = {"t.csv": DataError("t.csv cannot be read: it is gone")}
+    found = label_images(Images("a", unreadable | {"u.csv": "image,label\na,1\n"}))
+    assert (found.labels, found.notes) == ((1,), ("t.csv cannot be read: it is gone",))
+    with pytest.raises(DataError, match=r"t\.csv cannot be read") as error:
+        label_images(Images("a", unreadable))
+    assert "--labels none" in error.value.hint
 
 
 # Tables that are named
@@ -213,7 +259,9 @@ def test_named_tables_of_no_use_are_errors(tmp_path, text, message, hint):
 @pytest.mark.parametrize(
     ("options", "message", "hint"),
     [
-        ({"label_column": "grad"}, "no table among the images of images has 'grad'", "--labels"),
+        ({"label_column": "lable"}, "has a column 'lable'", "Did you mean 'label'? t.csv has image, label, person."),
+        ({"label_column": "label, persn"}, "has a column 'persn'", "Did you mean 'person'?"),
+        ({"name_column": "img_name"}, "has a column 'img_name'", "t.csv has image, label, person."),
         ({"group_column": "person_id"}, "t.csv has no column 'person_id'", "Did you mean 'person'"),
         (
             {"labels": "none", "group_column": "person_id"},
@@ -252,8 +300,13 @@ def test_groups_that_contradict_each_other_stay_secret():
 
 @pytest.mark.parametrize("labels", ["none", "folders"])
 def test_a_column_of_labels_where_none_is_read(labels):
-    with pytest.raises(UsageError, match=f"--labels is {labels}"):
+    with pytest.raises(UsageError, match=f"of labels is named, but --labels is {labels}"):
         label_images(Images("a"), labels, label_column="target")
+    with pytest.raises(UsageError, match=f"of names is named, but --labels is {labels}"):
+        label_images(Images("a"), labels, name_column="image")
+    # The names may be those of the groups.
+    source = Images(["x/a", "y/b"], {"t.csv": "picture,p\na,1\nb,1\n"})
+    assert label_images(source, labels, "picture", None, "p").groups == (0, 0)
 
 
 # dataset.json
@@ -266,6 +319,44 @@ def test_labels_and_groups_of_the_source_are_kept():
     assert (found.origin, found.missing) == ("dataset.json", {0: "image x/a has no label in dataset.json"})
     found = label_images(source, "none")
     assert (found.labels, found.class_names, found.groups, found.missing) == ((None, None), None, (9, None), {})
+
+
+def test_where_the_labels_of_a_source_come_from():
+    source = Images("ab", labels={0: 1})
+    source.labels_from = "the drawing"
+    found = label_images(source)
+    assert (found.origin, found.missing) == ("the drawing", {1: "image b has no label in the drawing"})
+    source.labels_from = ""
+    assert label_images(source).origin == "the data set"
+
+
+def test_names_in_dataset_json_without_an_image_are_unused_rows():
+    source = Images("ab", labels={0: 1})
+    source.unused_labels = ["x", "y"]
+    assert label_images(source).unused_rows == ("x", "y")
+    assert label_images(Images("ab", {"t.csv": "image,label\na,1\nb,2\n"}), label_column="label").unused_rows == ()
+
+
+def test_a_dataset_json_that_fits_no_image_is_an_error():
+    source = Images("ab", {"t.csv": "image,label\na,1\nb,2\n"})
+    source.unused_labels = ["old/x.png"]
+    with pytest.raises(DataError, match=r"dataset\.json of images fits none of its images") as error:
+        label_images(source)
+    for words in ("'old/x.png'", "'a'", "--labels none"):
+        assert words in error.value.hint
+    assert label_images(source, "none").labels == (None, None)
+    assert label_images(source, label_column="label").labels == (1, 2)
+    source.own_groups = {0: 3}
+    assert label_images(source).groups == (3, None)
+
+
+def test_a_dataset_json_that_is_not_used_is_named():
+    source = Images("ab")
+    source.labels_from, source.ignored = "", ["notes.txt", "old/dataset.json"]
+    (note,) = label_images(source).notes
+    assert note.startswith("old/dataset.json is not used: it lies neither at the top")
+    source.labels_from, source.own_labels = "dataset.json", {0: 1, 1: 1}
+    assert label_images(source).notes == ("old/dataset.json is not used: dataset.json is",)
 
 
 # Sub-folders
@@ -293,6 +384,8 @@ def test_folders_that_may_be_classes(names, folders):
 def test_sub_folders_are_classes_in_sorted_order():
     found = label_images(Images(["nevus/1.png", "melanoma/1.png", "nevus/2.png"]))
     assert (found.labels, found.class_names, found.origin) == ((1, 0, 1), ("melanoma", "nevus"), "sub-folders")
+    (note,) = found.notes
+    assert note.startswith("the names of the sub-folders become class names inside the set: melanoma, nevus;")
     assert label_images(Images(["10/a", "9/a", "1/a"])).class_names == ("1", "9", "10")
     assert label_images(Images([f"{'9' * 5000}/a", "9/a"])).class_names == ("9", "9" * 5000)
 
@@ -320,10 +413,50 @@ def test_folders_when_asked_for():
         label_images(Images(["a/1", "a/2"]), "folders")
 
 
-def test_folders_that_look_like_patients_are_mentioned():
-    (note,) = label_images(Images(f"p{n}/{m}" for n in range(30) for m in range(3))).notes
-    assert "patients" in note
-    assert label_images(Images(f"p{n}/{m}" for n in range(3) for m in range(3))).notes == ()
+def test_folders_that_look_like_patients_are_no_classes():
+    def images(folders, each):
+        return Images(f"p{n}/{m}" for n in range(folders) for m in range(each))
+
+    found = label_images(images(8, 3))
+    assert (found.origin, found.class_names) == ("none", None)
+    assert found.notes == (
+        "the 8 sub-folders hold 3.0 images each on average and are not taken as classes, for they may be patients; "
+        "--labels folders takes them",
+    )
+    assert len(label_images(images(8, 3), "folders").class_names) == 8
+    assert label_images(images(4, 9)).origin == "none"
+    assert label_images(images(4, 10)).origin == label_images(images(3, 1)).origin == "sub-folders"
+
+
+@pytest.mark.parametrize(
+    ("names", "masks"),
+    [
+        (["images/a.png", "masks/a.png"], {1}),
+        (["x/Ground Truth/a.png", "x/b.png", "x/labels/deep/c.png"], {0, 2}),
+        (
+            ["ISIC_1.jpg", "ISIC_1_segmentation.png", "ISIC_1_superpixels.png", "ISIC_1-Mask.png", "a_GroundTruth.png"],
+            {1, 2, 3, 4},
+        ),
+        (["masks/a.png", "masks/b.png"], set()),
+        (["mask.png", "unmask.png", "b_masked.png", "label/a/labels.png"], {3}),
+        ([], set()),
+    ],
+)
+def test_masks_are_known_by_their_names(names, masks):
+    assert masks_among(names) == masks
+
+
+def test_masks_are_no_class_and_are_mentioned():
+    found = label_images(Images(["images/a.png", "images/b.png", "masks/a.png", "masks/b.png"]))
+    assert found.origin == "none"
+    assert found.notes == (
+        "masks or the like, to judge by their names, are taken for images: 2, such as masks/a.png; move them elsewhere",
+    )
+    found = label_images(Images(["mel/1.png", "nevus/1.png", "nevus/1_mask.png", "masks/2.png"]))
+    assert (found.labels, found.class_names) == ((0, 1, None, None), ("mel", "nevus"))
+    assert found.missing[3] == "image masks/2.png is a mask by its name"
+    assert not any("taken for images" in note for note in found.notes)
+    assert label_images(Images(["mask/1", "none/1"]), "folders").class_names == ("mask", "none")
 
 
 # Real folders, and everything at random

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from adaflow.core.data import dataset_json
 from adaflow.core.data.classes import read_labels
-from adaflow.core.data.dataset_json import MAX_CLASS, LabelFile, count_classes, dump_dataset_json, parse_dataset_json
+from adaflow.core.data.dataset_json import (
+    MAX_CLASS,
+    LabelFile,
+    count_classes,
+    dump_dataset_json,
+    empty_classes,
+    parse_dataset_json,
+)
 from adaflow.core.data.layouts import find_columns
 from adaflow.core.data.tables import open_table, read_cells
 from adaflow.errors import DataError
@@ -18,9 +25,13 @@ from adaflow.errors import DataError
 def labels_of(text, **columns):
     """Row → label, and class names."""
     table = open_table(text if isinstance(text, bytes) else text.encode(), "t.csv")
-    found = find_columns(table, **columns)
-    read = read_labels(table, found, read_cells(table, found.name, found.labels))
-    return dict(read.by_row), read.class_names
+    return labels_in(table, find_columns(table, **columns))
+
+
+def labels_in(table, found):
+    cells = read_cells(table, found.name, found.labels)
+    read = read_labels(table, found, cells)
+    return {row: read.by_cells.get(key) for row, key in cells.by_name.items()}, read.class_names
 
 
 # dataset.json
@@ -120,6 +131,15 @@ def test_only_what_there_is_gets_dumped():
     }
 
 
+def test_classes_without_an_image_are_named():
+    assert empty_classes([1, 2, None], None) == (
+        "classes without an image: 1 of 3 (0); each costs memory, teaches nothing"
+    )
+    assert "2 of 4 (x, 2)" in empty_classes([0, 3], ("w", "x"))
+    assert "(0, 1, 2, 3, 4, …)" in empty_classes([10**12], None)
+    assert empty_classes([0, 1], ("a", "b")) == empty_classes([(1.0,), None], ("a",)) == ""
+
+
 def test_classes_are_counted_in_order_under_their_names():
     counts = count_classes([2, 0, 2, None, (1.0,)], ("w", "x"))
     assert list(counts.items()) == [("w", 1), ("2", 2)]
@@ -191,6 +211,24 @@ def test_whole_numbers_are_classes_as_they_are():
         {"a": 3, "b": 0, "c": 3, "d": None, "e": None},
         None,
     )
+
+
+@pytest.mark.parametrize("empty", ["NA", "N/A", "NULL", "null", "None", "<NA>", "NaN", " nan "])
+def test_what_programs_write_for_an_empty_cell_is_no_class(empty):
+    assert labels_of(f"image,label\na,1\nb,{empty}\n") == ({"a": 1, "b": None}, None)
+    assert labels_of("image,label\na,x\nb,unknown\n") == ({"a": 1, "b": 0}, ("unknown", "x"))
+
+
+def test_numbers_among_words_are_noted():
+    def notes(text):
+        table = open_table(text, "t")
+        found = find_columns(table)
+        return read_labels(table, found, read_cells(table, found.name, found.labels)).notes
+
+    assert notes(b"image,label\na,0\nb,1\nc,unclear\n") == (
+        "t: 'label' has both numbers (0, 1) and words (unclear); each is a class name",
+    )
+    assert notes(b"image,label\na,0\nb,1\n") == notes(b"image,label\na,x\nb,y\n") == ()
 
 
 def test_words_are_numbered_in_sorted_order():
@@ -317,10 +355,10 @@ def test_known_layouts(layout, text, labels, class_names):
     table = open_table(text.encode(), "t")
     found = find_columns(table)
     assert found.describe() == layout
-    read = read_labels(table, found, read_cells(table, found.name, found.labels))
-    assert list(read.by_row.values()) == labels
-    assert read.class_names == class_names
-    assert all(row.startswith("ISIC_") for row in read.by_row)
+    by_row, names = labels_in(table, found)
+    assert list(by_row.values()) == labels
+    assert names == class_names
+    assert all(row.startswith("ISIC_") for row in by_row)
 
 
 def test_the_metadata_of_isic_2019_have_names_and_no_labels():
@@ -407,5 +445,4 @@ def labels_of_any(data):
     found = find_columns(table)
     if found is None or not found.labels:
         return {}, None
-    read = read_labels(table, found, read_cells(table, found.name, found.labels))
-    return read.by_row, read.class_names
+    return labels_in(table, found)

@@ -309,14 +309,49 @@ def test_grey_and_colour_together(make, readers, tmp_path):
     save(tmp_path / "in", "a.png", pixels(0, channels=1))
     save(tmp_path / "in", "b.png", pixels(1))
     source, out = tmp_path / "in", tmp_path / "out.zip"
-    with pytest.raises(DataError, match=r"both grey and colour images; the first in colour is b\.png"):
-        make(source, resolution=16)
-    assert os.listdir(tmp_path) == ["in"]
-    for channels in (1, 3):
+    for channels in (1, None, 3):
         report = make(source, resolution=16, channels=channels, force=True)
-        assert [image.shape for image in all_pixels(readers, out)] == [(channels, 16, 16)] * 2
-        assert report.notes == {"grey made RGB" if channels == 3 else "colour made grey": 1}
+        assert [image.shape for image in all_pixels(readers, out)] == [(channels or 3, 16, 16)] * 2
+        assert report.notes == {"colour made grey" if channels == 1 else "grey made RGB": 1}
     np.testing.assert_array_equal(all_pixels(readers, out)[0], np.repeat(pixels(0, channels=1)[None], 3, axis=0))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_colour_image_that_turns_up_late_in_a_grey_set(readers, tmp_path, channels):
+    """It is not among the 64 that are looked at first."""
+    for index in range(130):
+        save(tmp_path / "in", f"{index:03d}.png", pixels(index, 8, 8, 3 if index == 101 else 1))
+    said = []
+
+    def run(**settings):
+        return prepare(
+            PrepareConfig(str(tmp_path / "in"), tmp_path / "out.zip", 8, **settings), readers, None, said.append
+        )
+
+    with pytest.raises(DataError, match=r"both grey and colour images; the first in colour is 101\.png") as error:
+        run(workers=1)
+    assert "With --channels 1 it goes on from there" in error.value.hint
+    assert said == ["the images looked at first are grey: so will be the set"]
+    said.clear()
+    report = run(channels=channels)
+    assert report.notes == ({"colour made grey": 1} if channels == 1 else {"grey made RGB": 129})
+    assert (report.continued_from > 90) == (channels == 1)
+    assert ("thrown away" in said[0]) == (channels == 3)
+
+
+@pytest.mark.parametrize("place", [1, 40, 63])
+def test_colour_anywhere_in_a_small_set_makes_it_rgb(make, tmp_path, place):
+    for index in range(64):
+        save(tmp_path / "in", f"{index:02d}.png", pixels(index, 8, 8, 3 if index == place else 1))
+    report = make(tmp_path / "in")
+    assert (report.channels, report.notes) == (3, {"grey made RGB": 63})
+
+
+def test_of_many_rows_without_images_the_report_has_the_first(make, folder, tmp_path):
+    rows = "".join(f"{index},0\n" for index in range(5000))
+    report = make(labels=str(table(tmp_path, "image_name,target\n" + rows)))
+    assert (len(report.unused_rows), report.unused_row_count) == (1000, 4994)
+    assert json.loads((tmp_path / "out.report.json").read_bytes())["unused_row_count"] == 4994
 
 
 def test_a_grey_image_in_a_set_of_colour_becomes_rgb(make, readers, tmp_path):
@@ -370,7 +405,7 @@ def test_kept_files_are_smaller_than_pixels(make, readers, tmp_path):
         make(tmp_path / "in", dest=f"{codec}.zip", resolution=64, codec=codec)
     assert (tmp_path / "keep.zip").stat().st_size * 3 < (tmp_path / "png.zip").stat().st_size
     kept, plain = (all_pixels(readers, tmp_path / f"{codec}.zip") for codec in ("keep", "png"))
-    assert np.abs(np.subtract(kept, plain, dtype=np.int16)).mean() < 1
+    np.testing.assert_array_equal(kept, plain)
 
 
 @pytest.mark.slow

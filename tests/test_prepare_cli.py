@@ -2,8 +2,11 @@
 
 import json
 import os
+import subprocess
+import sys
 import zipfile
 
+import numpy as np
 import pytest
 
 from adaflow.cli import data as data_command
@@ -57,7 +60,7 @@ def test_what_the_user_must_look_at_goes_to_stderr(prepare, folder, tmp_path):
     assert result.code == 3
     lines = result.err.splitlines()
     assert [line for line in lines if line.startswith("Note: ")][-4:] == [
-        "Note: rows of the table without an image: 1 (8).",
+        "Note: rows of labels without an image: 1 (8).",
         "Note: images enlarged because they were smaller: 1.",
         "Note: exact copies of other images: 1; a GAN learns such pictures by heart, the report names them.",
         "Note: training needs square images whose side is a power of two; these are for other uses.",
@@ -66,10 +69,46 @@ def test_what_the_user_must_look_at_goes_to_stderr(prepare, folder, tmp_path):
     assert [line.split(" ")[3] for line in left_out] == ["a/2.png", "a/4.png"]
     assert "6 of 8 images written" in result.out
     assert "at 16×12" in result.out
-    assert "files that are no images: 1" in result.out
+    assert "not read: .txt 1\n" in result.out
     report = json.loads((tmp_path / "set.report.json").read_bytes())
     assert report["ignored"] == ["notes.txt"]
     assert report["duplicates"] == [["b/1.png", "a/7.png"]] or report["duplicates"] == [["a/7.png", "b/1.png"]]
+
+
+def test_kinds_of_files_that_are_not_read(prepare, folder):
+    for index in range(7):
+        (folder / f"{index}.DCM").touch()
+    for index in range(2):
+        (folder / f"{index}.heic").touch()
+    result = prepare()
+    assert "not read: .dcm 7, .heic 2\n" in result.out
+    assert "Note: more files were not read (9) than were; convert them if they are pictures.\n" in result.err
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("int32", "tif"), ("uint16", "png")])
+def test_twelve_bits_in_sixteen_are_noted(cli, tmp_path, kind, suffix):
+    for index, most in enumerate([4095, 4095, 4096]):
+        save(tmp_path / "in", f"{index}.{suffix}", np.full((16, 16), most, kind))
+    save(tmp_path / "in", f"3.{suffix}", np.zeros((16, 16), kind))
+    result = cli("data", "prepare", tmp_path / "in", "--dest", tmp_path / "x.zip", "--resolution", 16)
+    assert "12-bit in 16-bit: 2" in result.out
+    assert "Note: 16-bit images whose values stay below 4,096: 2; they come out nearly black" in result.err
+
+
+def test_groups_and_classes_that_turn_out_badly_are_noted(prepare, folder):
+    (folder / "dataset.json").unlink()
+    (folder / "t.csv").write_text("image,label,p\n" + "".join(f"{n},{1 + n % 2},{n // 3}\n" for n in range(6)))
+    result = prepare("--group-column", "p", "--val-fraction", "0.3")
+    assert "Note: 50% of the images are set apart, not 30%" in result.err
+    assert "Note: classes without an image: 1 of 3 (0);" in result.err
+
+
+def test_drawn_images_say_where_their_labels_come_from(cli, tmp_path):
+    result = cli(
+        *("data", "prepare", "demo:lesions,resolution=16,images=8"),
+        *("--dest", tmp_path / "x.zip", "--resolution", 16),
+    )
+    assert "labels: the drawing\n" in result.out
 
 
 def test_of_many_images_left_out_the_first_are_shown(prepare, folder):
@@ -140,6 +179,35 @@ def test_mistakes_leave_nothing(prepare, tmp_path, options, code, words):
     assert words in result.err
     assert "Traceback" not in result.err
     assert os.listdir(tmp_path) == ["images"]
+
+
+PLUGIN = """
+import adaflow
+
+class Reader:
+    def can_open(self, spec):
+        return False
+
+@adaflow.hookimpl
+def register_datasets(register):
+    register("mine", Reader())
+"""
+
+
+@pytest.mark.parametrize("command", ["prepare", "check"])
+def test_torch_is_not_imported_to_work_on_images(folder, tmp_path, command):
+    """It takes seconds. Plugins of the user are loaded all the same, and every built-in one can be blocked."""
+    (tmp_path / "mine.py").write_text(PLUGIN)
+    rest = ["--dest", str(tmp_path / "x.zip"), "--resolution", "8"] if command == "prepare" else []
+    words = ["adaflow", "data", command, str(folder), *rest, "--plugin", str(tmp_path / "mine.py"), "--block", "blit"]
+    script = (
+        f"import sys, adaflow.cli\nsys.argv = {words!r}\ntry:\n    adaflow.cli.main()\nexcept SystemExit:\n    pass\n"
+        "print('torch' in sys.modules, 'adaflow_plugin_file_mine' in sys.modules)"
+    )
+    environment = {**os.environ, "ADAFLOW_NO_PLUGINS": "1"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines()[-1] == "False True"
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("size", ["16", "16x", "axb", "16 x 16", "-16x16", "16x16x3"])

@@ -1,5 +1,7 @@
 """`adaflow data show`: contact sheets."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -163,6 +165,33 @@ def test_on_the_command_line(cli, tmp_path):
     assert str(tmp_path / "out" / "in-a.png") in outcome.out
     assert cli("data", "show", tmp_path / "in", "--out", tmp_path / "in" / "a" / "0.png").code == 3
     assert cli("data", "show", tmp_path / "in", "--out", tmp_path / "out", "--per-class", 0).code == 2
+
+
+def test_columns_of_tables_are_named_as_for_prepare(cli, tmp_path):
+    for index in range(4):
+        save(tmp_path / "in", f"{index}.png", plain(40 * index).transpose(1, 2, 0))
+    (tmp_path / "in" / "t.csv").write_text("picture,grade,p\n0,x,u\n1,x,u\n2,y,v\n3,y,v\n")
+    columns = ("--name-column", "picture", "--label-column", "grade")
+    outcome = cli("data", "show", tmp_path / "in", "--out", tmp_path / "out", "--unusual", 0, *columns)
+    assert outcome.code == 0
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["in-x.png", "in-y.png"]
+    outcome = cli("data", "check", tmp_path / "in", *columns, "--group-column", "p", "--json")
+    report = json.loads(outcome.out)
+    assert (report["class_counts"], report["groups"]) == ({"x": 2, "y": 2}, 2)
+    assert cli("data", "check", tmp_path / "in", "--labels", "none", *columns).code == 2
+
+
+def test_check_says_that_a_dataset_json_fits_no_image(cli, tmp_path):
+    save(tmp_path / "in", "0.png", plain(40).transpose(1, 2, 0))
+    (tmp_path / "in" / "dataset.json").write_text('{"labels": [["old.png", 1]]}')
+    for index in range(2):
+        (tmp_path / "in" / f"{index}.dcm").touch()
+    outcome = cli("data", "check", tmp_path / "in", "--json")
+    findings = {finding["kind"]: finding for finding in json.loads(outcome.out)["findings"]}
+    assert (outcome.code, findings["labels"]["level"]) == (3, "problem")
+    assert "fits none of its images" in findings["labels"]["sentence"]
+    assert findings["ignored"]["sentence"] == "2 files not read: .dcm 2"
+    assert "more than the images" in findings["ignored"]["hint"]
 
 
 def test_unusual_images_by_the_default_extractor(cli, tmp_path):

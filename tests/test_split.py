@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaflow.core.data.split import validation_part
+from adaflow.core.data.split import describe_miss, validation_part
 from adaflow.errors import ConfigError, DataError
 
 GROUPS = st.lists(st.none() | st.integers(0, 6), min_size=2, max_size=40)
@@ -84,6 +84,12 @@ def test_one_large_group_does_not_fill_the_validation_part():
 
 def test_groups_larger_than_the_fraction_give_the_smallest():
     assert validation_part([0] * 10 + [1] * 8 + [2] * 12, 0.01, 0) == list(range(10, 18))
+
+
+def test_a_part_far_from_the_fraction_is_described():
+    assert describe_miss(5, 10, 0.3).startswith("50% of the images are set apart, not 30%")
+    assert describe_miss(3, 10, 0.3) == describe_miss(1, 100, 0.001) == describe_miss(110, 1000, 0.1) == ""
+    assert describe_miss(50, 1000, 0.1)
 
 
 def test_something_is_left_for_training():

@@ -270,7 +270,7 @@ def test_strict_also_stops_at_what_was_left_out_before(readers, source, tmp_path
     assert os.listdir(tmp_path) == ["in"]
 
 
-@pytest.mark.parametrize("change", ["resolution", "source", "codec", "labels"])
+@pytest.mark.parametrize("change", ["resolution", "source", "codec", "labels", "channels"])
 def test_with_other_settings_it_begins_anew_and_says_so(readers, source, tmp_path, change):
     table = tmp_path / "labels.csv"
     table.write_text("image,target\n" + "".join(f"{i:02d},{i % 2}\n" for i in range(40)))
@@ -283,7 +283,7 @@ def test_with_other_settings_it_begins_anew_and_says_so(readers, source, tmp_pat
     elif change == "labels":
         table.write_text("image,target\n" + "".join(f"{i:02d},{i % 2}\n" for i in range(40) if i != 2))
     else:
-        others |= {"resolution": 16} if change == "resolution" else {"codec": "webp"}
+        others |= {"resolution": {"resolution": 16}, "codec": {"codec": "webp"}, "channels": {"channels": 1}}[change]
     said = []
     report = run(readers, source, tmp_path / "b.zip", notice=said.append, **others)
     assert len(said) == 1

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 SHOWN = 20
 """Lines of a list on the screen; the report has all."""
 
+Labels = Annotated[str, typer.Option(metavar="TABLE.csv", help="A CSV or TSV file; or auto, none, folders.")]
+NameColumn = Annotated[str | None, typer.Option(help="Its column of image names, if it is not found.")]
+LabelColumn = Annotated[str | None, typer.Option(help="Its column of labels.")]
+GroupColumn = Annotated[
+    str | None, typer.Option(help="Its column of patients or lesions, which splits never separate.")
+]
+
 data_app = typer.Typer(help="Data sets: make them fit for training.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
@@ -35,18 +42,16 @@ def prepare(
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Or width and height, as in 256x192.")] = None,
     crop: Annotated[
         str,
-        typer.Option(help="center: the central part; pad: all, on black; none: all, squeezed; wide: as StyleGAN tools do."),
+        typer.Option(
+            help="center: the central part; pad: all, on black; none: all, squeezed; wide: as StyleGAN tools do."
+        ),
     ] = "center",
     filter: Annotated[str, typer.Option(help="Of the resizing: lanczos, box or area.")] = "lanczos",
     channels: Annotated[int | None, typer.Option(help="3: RGB, 1: grey; as the first image by default.")] = None,
-    labels: Annotated[
-        str, typer.Option(metavar="TABLE.csv", help="A CSV or TSV file; or auto, none, folders.")
-    ] = "auto",
-    name_column: Annotated[str | None, typer.Option(help="Its column of image names, if it is not found.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Its column of labels.")] = None,
-    group_column: Annotated[
-        str | None, typer.Option(help="Its column of patients or lesions, which splits never separate.")
-    ] = None,
+    labels: Labels = "auto",
+    name_column: NameColumn = None,
+    label_column: LabelColumn = None,
+    group_column: GroupColumn = None,
     val_fraction: Annotated[float, typer.Option(help="Share of the images to set apart from training.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Which images are set apart.")] = 0,
     codec: Annotated[
@@ -70,7 +75,7 @@ def prepare(
 
     if resolution is not None and size is not None:
         raise UsageError("both --resolution and --size are given", "Give one of the two.")
-    manager = load_plugins(plugin, block)
+    manager = load_plugins(plugin, block, only="datasets")
     config = PrepareConfig(
         source=source,
         dest=dest,
@@ -133,6 +138,8 @@ def _note(sentence: str) -> None:
 
 def _show(report: PrepareReport) -> None:
     """The report in a few lines; what the user must look at goes to stderr."""
+    from adaflow.core.data.decode import LOW_VALUES
+    from adaflow.core.data.image_files import list_kinds
     from adaflow.core.data.report import report_path
     from adaflow.core.data.source import printable
 
@@ -152,14 +159,21 @@ def _show(report: PrepareReport) -> None:
     if report.notes:
         typer.echo("met on the way: " + ", ".join(f"{note}: {count:,}" for note, count in report.notes.items()))
     if report.ignored:
-        typer.echo(f"files that are no images: {len(report.ignored):,}")
+        typer.echo(f"not read: {list_kinds(report.ignored)}")
     typer.echo(f"report: {report_path(Path(report.dest))}")
 
     for note in report.label_notes:
         _note(printable(note))
     if report.unused_rows:
         rows = ", ".join(map(printable, report.unused_rows[:3])) + ", …" * (len(report.unused_rows) > 3)
-        _note(f"rows of the table without an image: {len(report.unused_rows):,} ({rows})")
+        _note(f"rows of labels without an image: {report.unused_row_count:,} ({rows})")
+    if len(report.ignored) > report.read:
+        _note(f"more files were not read ({len(report.ignored):,}) than were; convert them if they are pictures")
+    if LOW_VALUES in report.notes:
+        _note(
+            f"16-bit images whose values stay below 4,096: {report.notes[LOW_VALUES]:,}; they come out nearly black, "
+            "scale them to the full range first"
+        )
     if report.enlarged:
         _note(f"images enlarged because they were smaller: {len(report.enlarged):,}")
     if report.duplicates:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from adaflow.cli.data import data_app
+from adaflow.cli.data import GroupColumn, LabelColumn, Labels, NameColumn, data_app
 from adaflow.cli.options import Block, Json, PluginFiles, load_plugins, make_folder, progress_bar
 from adaflow.errors import AdaflowError, ExitCode
 
@@ -21,7 +21,6 @@ SHOWN = 5
 """Names after a finding on the screen; --json has all."""
 
 Source = Annotated[str, typer.Argument(help="Folder or zip of images, a prepared set, or demo:lesions.")]
-Labels = Annotated[str, typer.Option(metavar="TABLE.csv", help="A CSV or TSV file; or auto, none, folders.")]
 Workers = Annotated[int | None, typer.Option(min=1, max=64, help="Threads; one a core, at most 8, by default.")]
 
 
@@ -32,6 +31,9 @@ def check(
         Path | None, typer.Option(metavar="Y.zip", help="Write a copy without broken, odd, plain and doubled images.")
     ] = None,
     labels: Labels = "auto",
+    name_column: NameColumn = None,
+    label_column: LabelColumn = None,
+    group_column: GroupColumn = None,
     workers: Workers = None,
     as_json: Json = False,
     plugin: PluginFiles = None,
@@ -44,12 +46,12 @@ def check(
     from adaflow.core.data.scan import examine
     from adaflow.core.data.source import open_source
 
-    manager = load_plugins(plugin, block)
+    manager = load_plugins(plugin, block, only="datasets")
     workers = workers or default_workers()
     cleaned = None
     with open_source(source, manager.datasets) as images:
         with progress_bar("looking") as bar:
-            seen = examine(images, labels, workers, bar)
+            seen = examine(images, labels, workers, bar, name_column, label_column, group_column)
         report = judge(seen)
         if fix is not None:
             with progress_bar("writing") as bar:
@@ -75,6 +77,8 @@ def show(
     ] = 5000,
     seed: Annotated[int, typer.Option(min=0, help="Which images, in which order.")] = 0,
     labels: Labels = "auto",
+    name_column: NameColumn = None,
+    label_column: LabelColumn = None,
     workers: Workers = None,
     plugin: PluginFiles = None,
     block: Block = None,
@@ -94,6 +98,8 @@ def show(
             features_of=features_of,
             seed=seed,
             labels=labels,
+            name_column=name_column,
+            label_column=label_column,
             workers=workers or default_workers(),
         )
         if unusual and len(images) > features_of:

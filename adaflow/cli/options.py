@@ -36,11 +36,16 @@ MOST_SEEDS = 1_000_000
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON.")]
 
 
-def load_plugins(files: list[str] | None, block: list[str] | None, strict: bool = True) -> PluginManager:
-    """All plugins. With `strict`, one of `files` that failed is an error, and others that failed are named."""
+def load_plugins(
+    files: list[str] | None, block: list[str] | None, strict: bool = True, only: str = ""
+) -> PluginManager:
+    """All plugins, or of the built-in ones `only` a kind, which saves the time that torch takes.
+
+    With `strict`, one of `files` that failed is an error, and others that failed are named.
+    """
     from adaflow.plugin_manager import PluginManager
 
-    manager = PluginManager(files or (), block or ())
+    manager = PluginManager(files or (), block or (), only=only)
     if strict:
         manager.require_named()
     notes = manager.failed() if strict else []

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import secrets
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from adaflow.errors import FileError
+
+# Systems without these calls have no links or pipes to fear.
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 
 
 @contextmanager
@@ -58,6 +63,50 @@ def committed(path: str | Path) -> Iterator[io.BufferedRandom]:
             raise file_error(path, error.__context__) from error
         raise
     sync_folder(path.parent)
+
+
+def open_own(path: Path) -> io.BufferedRandom:
+    """Open a file of ours for reading and writing, with what it holds, or create it.
+
+    Names such as `.isic.zip.partial` can be foretold: somebody may have put a link there that leads to another file.
+
+    Raises:
+        FileError: it is a link, has a second name, or is no plain file.
+        OSError: another failure of the file system.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        descriptor = os.open(name, flags | os.O_CREAT | _NO_LINK, 0o666)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            os.close(descriptor)
+            raise not_ours(path)
+        return descriptor
+
+    try:
+        return open(path, "r+b", opener=opener)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise not_ours(path) from error
+        raise
+
+
+def not_ours(path: Path) -> FileError:
+    """The error for something that lies where adaflow wants to write, and that it did not put there."""
+    return FileError(f"{path} is a link, or was not made by adaflow", "Move it away; adaflow writes there.")
+
+
+def read_plain(path: Path) -> bytes:
+    """Content of a plain file.
+
+    Raises:
+        ValueError: it is a pipe or a device, which might never end.
+        OSError: it cannot be read.
+    """
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is no plain file")
+        return file.read()
 
 
 def write_json(path: str | Path, value: Any) -> None:

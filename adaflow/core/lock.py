@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from adaflow.core.files import open_own
 from adaflow.errors import FileError
 
 try:
@@ -30,9 +31,9 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold the run folder, and clear away what killed saves left in it. The system lets go of it however we end.
 
     Raises:
-        FileError: another process trains in it.
+        FileError: another process trains in it, or its lock is a link.
     """
-    with open(folder / ".lock", "w") as file:
+    with open_own(folder / ".lock") as file:
         if not try_lock(file):
             raise FileError(f"another process is training in {folder}", "Stop it first, or wait for it.")
         for part in ("", "checkpoints", "snapshots", "plugins"):

@@ -15,6 +15,7 @@ import re
 import secrets
 import shutil
 import stat
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from adaflow.core.data.decode_all import Decoding, Put, Shape, decode_all
 from adaflow.core.data.parallel import Progress
 from adaflow.core.data.source import ImageSource, read_or_error, short_name
-from adaflow.core.files import committed, file_error
+from adaflow.core.files import committed, file_error, read_plain
 from adaflow.errors import DataError, FileError
 
 try:
@@ -37,8 +38,14 @@ except ImportError:  # not a POSIX system: files that appear whole have to do
 
 FOLDER = ".adaflow-cache"
 
-VERSION = 1
-"""Raised when the same files are decoded to other pixels than before."""
+VERSION = 2
+"""Raised when the same files are decoded to other pixels than before, or a cache holds other things."""
+
+BLOCK_BYTES = 1 << 24
+"""Of pixels, about; each block has its checksum."""
+
+VERIFIED_BYTES = 1 << 30
+"""Of pixels that are compared with their checksums whenever a cache is opened: all, or blocks spread over them."""
 
 Say = Callable[[str], None]
 """Tells the user a sentence."""
@@ -137,7 +144,7 @@ class ImageCache:
     def _open(self, say: Say) -> CachedImages | None:
         """The images, if they are there and those of the source as it is now."""
         try:
-            content = json.loads(self._json.read_bytes())
+            content = json.loads(read_plain(self._json))
             if {key: content.get(key) for key in self._content} != self._content:
                 return None
             cached = self._map(content)
@@ -170,6 +177,7 @@ class ImageCache:
         if not stat.S_ISREG(status.st_mode) or status.st_size != len(kept) * math.prod(shape):
             raise ValueError(f"{path.name} has not the size it should have")
         pixels = _map_file(path, (len(kept), *shape))
+        _verify(pixels, content["checksums"])
         return CachedImages(pixels, Decoding(shape, kept, unreadable, odd), str(content["fingerprint"]))
 
     def _build(self, workers: int, progress: Progress | None, say: Say) -> None:
@@ -180,6 +188,7 @@ class ImageCache:
         """
         self._clear()
         token = secrets.token_hex(8)
+        checksums: list[int] = []
         with committed(self._pixels(token)) as file:
 
             def begin(shape: Shape) -> Put:
@@ -189,9 +198,18 @@ class ImageCache:
                 say(f"Decoding {len(self.source):,} images into {self.folder} ({_size(size)}).")
                 file.seek(0)
                 file.truncate()
+                checksums.clear()
+                images_left = 0
 
                 def put(image: NDArray[np.uint8]) -> None:
-                    file.write(image.tobytes())
+                    nonlocal images_left
+                    data = image.tobytes()
+                    file.write(data)
+                    if not images_left:
+                        checksums.append(0)
+                        images_left = _images_in_a_block(shape)
+                    checksums[-1] = zlib.crc32(data, checksums[-1])
+                    images_left -= 1
 
                 return put
 
@@ -200,6 +218,7 @@ class ImageCache:
             **self._content,
             "fingerprint": self.source.fingerprint(),
             "pixels": token,
+            "checksums": checksums,
             "shape": decoding.shape,
             "unreadable": list(decoding.unreadable.items()),
             "odd": list(decoding.odd.items()),
@@ -234,7 +253,7 @@ def _open_lock(path: Path) -> int | None:
         # A set that others have cached can be locked though it cannot be written.
         for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
             with suppress(OSError):
-                return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+                return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     return None
 
 
@@ -244,6 +263,26 @@ def _map_file(path: Path, shape: Shape) -> NDArray[np.uint8]:
     except OSError:
         # Systems may refuse to promise room for changes to more than the memory; then nothing can be changed.
         return np.memmap(path, np.uint8, "r", shape=shape)
+
+
+def _images_in_a_block(shape: Shape) -> int:
+    return max(1, BLOCK_BYTES // math.prod(shape))
+
+
+def _verify(pixels: NDArray[np.uint8], checksums: Any) -> None:
+    """Compare pixels [n, C, H, W] with the CRC-32 of their blocks; of many blocks, only some.
+
+    Raises:
+        ValueError: they differ.
+    """
+    images = _images_in_a_block(pixels.shape[1:])
+    count = -(-len(pixels) // images)
+    looked_at = min(count, max(2, VERIFIED_BYTES // BLOCK_BYTES))
+    if len(checksums) != count:
+        raise ValueError("it has not a checksum for each block")
+    for block in np.linspace(0, count - 1, looked_at).astype(int).tolist():
+        if zlib.crc32(pixels[block * images : (block + 1) * images].data) != checksums[block]:
+            raise ValueError("the pixels are not those that were written")
 
 
 def _shape(value: Any) -> Shape:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from adaflow.core.data.dataset_json import count_classes
+from adaflow.core.data.image_files import list_kinds
 from adaflow.core.data.parallel import Progress
 from adaflow.core.data.scan import BRIGHT, DARK, MIN_SPREAD, MOST, Examination, Facts, examine
 from adaflow.core.data.source import ImageSource
@@ -197,7 +198,7 @@ def _labels(seen: Examination) -> list[Finding]:
         found.append(Finding("labels", PROBLEM, seen.label_error.message, seen.label_error.hint))
     found += [Finding("label-note", NOTE, note) for note in labelling.notes]
     if labelling.unused_rows:
-        sentence = f"{_count(labelling.unused_rows, 'row')} of the table without an image"
+        sentence = f"{_count(labelling.unused_rows, 'row')} of labels without an image"
         found.append(Finding("unused-rows", NOTE, sentence, names=labelling.unused_rows))
     labels = dict(enumerate(labelling.labels))
     missing = [index for index, label in labels.items() if label is None]
@@ -355,8 +356,10 @@ def _amount(seen: Examination, shape: Shape) -> list[Finding]:
         )
         found.append(Finding("few-images", NOTE, sentence, hint))
     if seen.source.ignored:
-        sentence = f"{_count(seen.source.ignored, 'file')} passed over, being no images"
-        found.append(Finding("ignored", NOTE, sentence, names=tuple(seen.source.ignored)))
+        ignored = tuple(seen.source.ignored)
+        sentence = f"{_count(ignored, 'file')} not read: {list_kinds(ignored)}"
+        hint = "These are more than the images; convert them if they are pictures." * (len(ignored) > len(seen.source))
+        found.append(Finding("ignored", NOTE, sentence, hint, ignored))
     return found
 
 

@@ -23,12 +23,12 @@ class TableLabels:
     """The labels of a table.
 
     Args:
-        by_row: row, as in `Cells` → label; None where its cells are empty.
+        by_cells: what a row has in the columns of labels, as in `Cells` → its label; nothing for empty cells.
         class_names: the name of class k at position k; None where the table had numbers.
         notes: what people should know.
     """
 
-    by_row: Mapping[str, Label | None]
+    by_cells: Mapping[Key, Label]
     class_names: tuple[str, ...] | None
     notes: tuple[str, ...]
 
@@ -57,8 +57,14 @@ def read_labels(table: Table, columns: Columns, cells: Cells) -> TableLabels:
         notes.append(f"{table.where}: rows that repeat an earlier one: {cells.duplicates}")
     if cells.nameless:
         notes.append(f"{table.where}: rows passed over, for they name no image: {cells.nameless}")
-    by_row = {row: labels[key] if key else None for row, key in cells.by_name.items()}
-    return TableLabels(by_row, class_names, tuple(notes))
+    texts = {text for key in distinct for text in key} if not several else set()
+    numbers = sorted(filter(_NUMBER.fullmatch, texts))
+    if words := sorted(texts.difference(numbers)) if numbers else []:
+        notes.append(
+            f"{table.where}: {columns.labels[0]!r} has both numbers ({list_names(numbers, 3)}) and words "
+            f"({list_names(words, 3)}); each is a class name"
+        )
+    return TableLabels(labels, class_names, tuple(notes))
 
 
 def _of_one_column(
@@ -104,8 +110,9 @@ def _names_of_numbers(table: Table, columns: Columns, numbers: Mapping[str, int]
     number_at, word_at = table.at(columns.labels[0]), table.at(columns.class_name_column)
     words: dict[int, set[str]] = {}
     for _, row in table.rows():
-        if row[number_at] in numbers:
-            words.setdefault(numbers[row[number_at]], set()).add(row[word_at] if word_at < len(row) else "")
+        number = row[number_at].strip()
+        if number in numbers:
+            words.setdefault(numbers[number], set()).add(row[word_at].strip() if word_at < len(row) else "")
     names = [word for number in sorted(words) for word in words[number]]
     one_to_one = len(names) == len(words) == len(set(names)) and all(names)
     return tuple(names) if one_to_one and sorted(words) == list(range(len(words))) else None

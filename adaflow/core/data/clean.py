@@ -21,8 +21,8 @@ from adaflow.core.data.encode import encode
 from adaflow.core.data.parallel import Progress, ordered_map
 from adaflow.core.data.report import report_path
 from adaflow.core.data.scan import Examination
-from adaflow.core.data.source import ImageSource
-from adaflow.core.data.writer import Record, SetWriter, ZipWriter
+from adaflow.core.data.source import ImageSource, check_unchanged
+from adaflow.core.data.writer import Record, SetWriter, ZipWriter, remove_leftovers
 from adaflow.core.files import committed, file_error
 from adaflow.errors import ConfigError, DataError, FileError
 
@@ -106,10 +106,11 @@ def write_clean(
     Raises:
         ConfigError: `dest` is no zip.
         DataError: nothing would be left, or an image can no longer be read.
-        FileError: `dest` or its report exists, or cannot be written.
+        FileError: `dest` or its report exists, or cannot be written; or the source changed since it was examined.
     """
     if not is_zip(dest):
         raise ConfigError(f"{dest} is not the name of a zip", "Give a destination that ends in .zip.")
+    remove_leftovers(dest)
     check_destination(spec, dest, force=False)
     if report_path(dest).exists():
         raise FileError(f"{report_path(dest)} exists already", "Choose another destination; the report goes there.")
@@ -120,7 +121,7 @@ def write_clean(
     make_folder(dest.parent)
     key = {
         "fix": adaflow.__version__,
-        "source": seen.source.stamp(),
+        "source": seen.stamp,
         "kept": hashlib.sha256(repr(kept).encode()).hexdigest(),
     }
     writer = ZipWriter(dest, key)
@@ -129,8 +130,10 @@ def write_clean(
             try:
                 _write_images(seen.source, kept, writer, workers, progress)
             except DataError:
+                check_unchanged(seen.source, seen.stamp)
                 writer.discard()
                 raise
+            check_unchanged(seen.source, seen.stamp)
             report = _finish(seen, spec, writer, reasons)
             with committed(report_path(dest)) as file:
                 file.write(report.to_json().encode() + b"\n")

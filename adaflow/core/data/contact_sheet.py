@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from adaflow.core.data.geometry import Geometry, fit
-from adaflow.core.data.labelling import label_images
+from adaflow.core.data.labelling import Labelling, label_images
 from adaflow.core.data.parallel import Progress, ordered_map
 from adaflow.core.data.source import ImageSource, printable, read_or_error
 from adaflow.core.files import committed
@@ -44,6 +44,8 @@ class ShowConfig:
         features_of: images among which the unusual ones are sought, chosen by the seed; it bounds the time.
         seed: of the choice and order of images.
         labels: where the labels are, see `label_images`.
+        name_column: column of the image names in the table; None finds it.
+        label_column: column of the labels; None finds it.
         workers: threads.
     """
 
@@ -53,6 +55,8 @@ class ShowConfig:
     features_of: int = 5000
     seed: int = 0
     labels: str = "auto"
+    name_column: str | None = None
+    label_column: str | None = None
     workers: int = 2
 
 
@@ -80,7 +84,8 @@ def show(
     order = np.random.default_rng(config.seed).permutation(len(source)).tolist()
     side = _tile_side(source, order)
     paths = []
-    sheets = _sheets(source, config.labels, order)
+    labelling = label_images(source, config.labels, config.name_column, config.label_column)
+    sheets = _sheets(labelling, order)
     for (title, indices), stem in zip(sheets.items(), _file_stems(sheets), strict=True):
         tiles = _tiles(source, indices, side, config.per_class)
         count = f"{len(indices):,} image{'s' * (len(indices) != 1)}"
@@ -171,9 +176,8 @@ def _distances(features: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate(means)
 
 
-def _sheets(source: ImageSource, labels: str, order: Iterable[int]) -> dict[str, list[int]]:
+def _sheets(labelling: Labelling, order: Iterable[int]) -> dict[str, list[int]]:
     """Title → images in the order given: for each class, or for all."""
-    labelling = label_images(source, labels)
     if not any(isinstance(label, int) for label in labelling.labels):
         return {"all": list(order)}
     known = labelling.class_names or ()

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from adaflow.core.data.source import Label, printable
+from adaflow.core.data.source import ImageSource, Label, printable
 from adaflow.errors import DataError
 
 DATASET_JSON = "dataset.json"
@@ -97,6 +97,39 @@ def count_classes(labels: Sequence[Label | None], class_names: Sequence[str] | N
         class_names[label] if class_names is not None and label < len(class_names) else str(label): counts[label]
         for label in sorted(counts)
     }
+
+
+def check_names(source: ImageSource) -> None:
+    """Refuse a source whose own labels, groups and division are about other images than those it has.
+
+    Raises:
+        DataError: it names images, and not one of them is there.
+    """
+    images = range(len(source))
+    about_some = any(
+        source.label(index) is not None or source.group(index) is not None or source.is_validation(index)
+        for index in images
+    )
+    if source.unused_labels and not about_some:
+        raise DataError(
+            f"{source.labels_from or 'the list of labels'} of {source.name} fits none of its images",
+            f"It has names like {printable(source.unused_labels[0])!r}, the images are called like "
+            f"{printable(source.image_name(0))!r}. Correct it or take it away.",
+        )
+
+
+def empty_classes(labels: Sequence[Label | None], class_names: Sequence[str] | None) -> str:
+    """A sentence about the classes that have no image; "" where there is none."""
+    present = {label for label in labels if isinstance(label, int)}
+    if not present:
+        return ""
+    count = max(max(present) + 1, len(class_names or ()))
+    absent = [number for number in range(min(count, MAX_CLASS + 1)) if number not in present]
+    if not absent:
+        return ""
+    shown = ", ".join(class_names[k] if class_names and k < len(class_names) else str(k) for k in absent[:5])
+    more = ", …" * (len(absent) > 5)
+    return f"classes without an image: {len(absent):,} of {count:,} ({shown}{more}); each costs memory, teaches nothing"
 
 
 def _parse_object(text: bytes, where: str) -> dict[str, Any]:

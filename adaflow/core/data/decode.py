@@ -27,6 +27,7 @@ from PIL import (  # Importing a plugin makes its format known.
     WebPImagePlugin,  # noqa: F401
 )
 
+from adaflow.core.data.parallel import budget
 from adaflow.core.data.source import printable
 from adaflow.errors import DataError
 
@@ -43,6 +44,8 @@ FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
 # Decoding takes 2 to 8 bytes a pixel, more with transparency, and up to 18 in JPEG 2000 and animated WebP.
 MAX_PIXELS = 150_000_000
 MAX_BYTES = 1 << 30
+LOW_VALUES = "12-bit in 16-bit"
+"""The note for 16-bit files without a value of 4,096 or more: scaled from the full range, they are nearly black."""
 # A progressive JPEG has about ten scans. Each costs a pass over all pixels, but hardly a byte of the file.
 MAX_SCANS = 200
 
@@ -56,6 +59,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
+_GREY = ("1", "L", "LA", "La")
 
 # Pillow warns of large images, strange metadata and the like, as does its logger; we say what matters to the user.
 # Filters are set for the process once, as setting them around each image would not be safe among threads.
@@ -70,7 +74,8 @@ class Decoded:
     Args:
         image: of mode "L" (grey) or "RGB", in sRGB, upright, without any metadata.
         notes: what had to be done to it: "animated" (the first frame was taken), "colour profile" (converted to sRGB),
-            "turned upright", "16-bit" (reduced to 8), "transparent" (shown over black), "CMYK", "palette".
+            "turned upright", "16-bit" (reduced to 8), `LOW_VALUES`, "transparent" (shown over black), "CMYK" or
+            "palette".
         format: of the file, in Pillow's words, for example "JPEG".
     """
 
@@ -111,14 +116,14 @@ def decode(data: bytes, name: str) -> Decoded:
 
     Raises:
         DataError: broken, not an image of one of `FORMATS`, too large, or a kind that has no fixed range of values.
-            Whatever the data, no other exception is raised.
+            Whatever the data, no other exception is raised, but for a MemoryError: that says nothing of the image.
     """
     shown = printable(name)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as file:
-            _check_size(file, data, shown)
+            budget.claim(_checked_size(file, data, shown))
             return _decode(file, shown)
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Image.DecompressionBombError:
         raise _too_large(shown) from None
@@ -146,11 +151,24 @@ def decode_image(file: bytes | BinaryIO, name: str) -> NDArray[np.uint8]:
         file = file.read(MAX_BYTES + 1)
     if len(file) > MAX_BYTES:
         raise DataError(f"image {printable(name)} is larger than 1 GiB")
-    return np.stack([np.asarray(band) for band in decode(file, name).image.split()])
+    image = decode(file, name).image
+    pixels = np.empty((len(image.getbands()), image.height, image.width), np.uint8)
+    for channel, band in enumerate(pixels):
+        band[:] = np.asarray(image.getchannel(channel))
+    return pixels
 
 
-def _check_size(file: Image.Image, data: bytes, shown: str) -> None:
-    """Refuse what is too large, by what the header says, before any pixel is decoded."""
+def is_colour(data: bytes) -> bool:
+    """Whether the header is that of an image which `decode` makes RGB; False for one that is grey, or is no image."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+            return file.mode not in (*_GREY, "F") and not file.mode.startswith("I")
+    except Exception:  # As in `decode`, which will say what is wrong.
+        return False
+
+
+def _checked_size(file: Image.Image, data: bytes, shown: str) -> int:
+    """The pixels that will be decoded; refuses too many, by what the header says, before any is."""
     pixels = file.width * file.height
     if isinstance(file, TiffImagePlugin.TiffImageFile):
         # A whole tile is decoded at a time, however small the image.
@@ -160,6 +178,7 @@ def _check_size(file: Image.Image, data: bytes, shown: str) -> None:
         raise _too_large(shown)
     if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
         raise DataError(f"image {shown} is broken: it has more than {MAX_SCANS} scans")
+    return pixels
 
 
 def _too_large(shown: str) -> DataError:
@@ -182,6 +201,7 @@ def _decode(file: Image.Image, shown: str) -> Decoded:
         "colour profile": in_srgb is not None,
         "turned upright": turned or turn is not None,
         "16-bit": deep,
+        LOW_VALUES: _has_low_values(file),
         "transparent": alpha is not None,
         "CMYK": file.mode == "CMYK",
         "palette": file.mode in ("P", "PA"),
@@ -214,12 +234,21 @@ def _eight_bit(file: Image.Image, shown: str) -> tuple[Image.Image, Image.Image 
         raise DataError(f"image {shown} cannot be used: floating-point values have no fixed range")
     if file.mode.startswith("I"):
         return _from_sixteen_bits(file, shown), None
-    grey = file.mode in ("1", "L", "LA", "La")
+    grey = file.mode in _GREY
     if not file.has_transparency_data:
         return (file.convert("L" if grey else "RGB") if file.mode in ("1", "P") else file), None
     image = file.convert("LA" if grey else "RGBA")
     alpha = image.getchannel("A")
     return image.convert("L" if grey else "RGB"), None if alpha.getextrema() == (255, 255) else alpha
+
+
+def _has_low_values(file: Image.Image) -> bool:
+    """Whether a file of 16-bit grey uses 12 bits at most; files that say they have 12 bits are read as such."""
+    if not file.mode.startswith("I"):
+        return False
+    if isinstance(file, TiffImagePlugin.TiffImageFile) and file.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE) == (12,):
+        return False
+    return 0 < int(np.asarray(file).max()) < 4096
 
 
 def _from_sixteen_bits(file: Image.Image, shown: str) -> Image.Image:

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
+from itertools import islice
 
 import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from adaflow.core.data.parallel import Progress, ordered_map
-from adaflow.core.data.source import ImageSource, first_images, read_or_error
+from adaflow.core.data.parallel import Progress, enough_memory, ordered_map
+from adaflow.core.data.source import ImageSource, read_or_error, readable_images
 from adaflow.errors import DataError
 
 MEMORY_SHARE = 0.7
@@ -79,9 +79,11 @@ def decode_all(
             misled about the shape.
 
     Raises:
-        DataError: no image can be read, or the shape cannot be trained on.
+        DataError: no image can be read, the shape cannot be trained on, or there is not enough memory.
     """
-    shape = Counter(image.shape for image in first_images(source, indices, PROBED_IMAGES)).most_common(1)[0][0]
+    with enough_memory():
+        first = islice(readable_images(source, indices), PROBED_IMAGES)
+        shape = Counter(image.shape for image in first).most_common(1)[0][0]
     while True:
         _check_shape(source, shape)
         decoded = _decode_shape(source, indices, shape, workers, progress, begin(shape))
@@ -126,13 +128,18 @@ def _decode_shape(
     progress: Progress | None,
     put: Put,
 ) -> Decoding:
+    def read(index: int) -> NDArray[np.uint8] | Shape | DataError:
+        """The image; of one that has another shape, the shape alone."""
+        image = read_or_error(source, index)
+        return image if isinstance(image, DataError) or image.shape == shape else image.shape
+
     result = Decoding(shape, [], {}, {})
-    with closing(ordered_map(partial(read_or_error, source), indices, workers)) as images:
+    with closing(ordered_map(read, indices, workers, shape[1] * shape[2])) as images:
         for done, (index, image) in enumerate(zip(indices, images, strict=True), start=1):
             if isinstance(image, DataError):
                 result.unreadable[index] = image.message
-            elif image.shape != shape:
-                result.odd[index] = image.shape
+            elif isinstance(image, tuple):
+                result.odd[index] = image
             else:
                 put(image)
                 result.kept.append(index)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
-from adaflow.core.data.decode import Decoded
+from adaflow.core.data.decode import Decoded, decode
+from adaflow.errors import DataError
 
 CODECS = ("png", "webp", "keep")
+
+# Segments of a JPEG. Of those for applications, decoders need two to know how its colours are meant.
+_FRAMES_AND_TABLES = frozenset({0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD})
+_JFIF, _ADOBE, _COMMENT, _SCAN, _END = 0xE0, 0xEE, 0xFE, 0xDA, 0xD9
+_PLAIN_JFIF = b"JFIF\0" + struct.pack(">2BB2H2B", 1, 1, 0, 1, 1, 0, 0)
+_MARKER = re.compile(rb"\xff+([\x01-\xfe])")
+_MARKER_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 def encode(image: Image.Image, codec: str, original: Decoded | None, data: bytes | None) -> tuple[bytes, str]:
@@ -22,7 +31,9 @@ def encode(image: Image.Image, codec: str, original: Decoded | None, data: bytes
     - "png": uncompressed PNG, the fastest to read and what the customary data sets hold.
     - "webp": lossless WebP, about half as large. WebP knows no grey: grey images become compressed PNG.
     - "keep": the format of the original where that is JPEG, PNG (compressed) or WebP (lossless), else compressed PNG.
-      A JPEG that was not changed keeps its quality; a changed one gets quality 95 without loss of colour resolution.
+      A JPEG that was not changed keeps its very pixels: its scans are copied, and all that is no part of the picture
+      is left behind. If it is of a rare kind for which that is not possible, it is compressed again as it was before.
+      A changed one gets quality 95 without loss of colour resolution.
 
     Args:
         image: of mode "L" or "RGB". It counts as unchanged if it is `original.image` itself, and that has no notes.
@@ -38,7 +49,8 @@ def encode(image: Image.Image, codec: str, original: Decoded | None, data: bytes
     kind = "WEBP" if codec == "webp" else original.format if original is not None else "PNG"
     if kind == "JPEG":
         unchanged = original is not None and image is original.image and not original.notes
-        return _jpeg(image, data if unchanged else None), ".jpg"
+        copy = _bare_copy(image, data) if unchanged and data is not None else None
+        return copy or _jpeg(image, data if unchanged else None), ".jpg"
     file = io.BytesIO()
     if kind == "WEBP" and image.mode == "RGB":
         image.save(file, "WEBP", lossless=True, quality=0, method=2)  # A fifth of the usual effort; hardly 1% larger.
@@ -58,6 +70,44 @@ def _plain_png(image: Image.Image) -> bytes:
         struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
         for kind, content in chunks
     )
+
+
+def _bare_copy(image: Image.Image, data: bytes) -> bytes | None:
+    """The JPEG without metadata, if it decodes to the same image as before."""
+    bare = _bare_jpeg(data)
+    try:
+        same = bare is not None and decode(bare, "copy").image.tobytes() == image.tobytes()
+    except DataError:
+        return None
+    return bare if same else None
+
+
+def _bare_jpeg(data: bytes) -> bytes | None:
+    """Frames, tables and scans of a JPEG up to its first end; None if there is anything unusual among them."""
+    parts, place = [data[:2]], 2
+    while (marker := _MARKER.match(data, place)) is not None:
+        kind, place = marker[1][0], marker.end()
+        if kind == _END:
+            return b"".join([*parts, bytes([0xFF, _END])])
+        length = int.from_bytes(data[place : place + 2])
+        body = data[place + 2 : place + length]
+        place += length
+        if kind == _JFIF and body.startswith(b"JFIF\0"):
+            body = _PLAIN_JFIF
+        elif kind == _ADOBE and body.startswith(b"Adobe") and len(body) >= 12:
+            body = b"Adobe" + struct.pack(">3H", 100, 0, 0) + body[11:12]  # the last says how colours were transformed
+        elif 0xE0 <= kind <= 0xEF or kind == _COMMENT:
+            continue
+        elif kind != _SCAN and kind not in _FRAMES_AND_TABLES:
+            return None
+        parts += [bytes([0xFF, kind]), (2 + len(body)).to_bytes(2), body]
+        if kind == _SCAN:
+            end = _MARKER_AFTER_SCAN.search(data, place)
+            if end is None:
+                return None
+            parts.append(data[place : end.start()].rstrip(b"\xff"))
+            place = end.start()
+    return None
 
 
 def _jpeg(image: Image.Image, data: bytes | None) -> bytes:

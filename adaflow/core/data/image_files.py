@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
 from abc import abstractmethod
 from collections import Counter
@@ -23,10 +24,13 @@ MAX_IMAGE_BYTES = 1 << 30
 MAX_TABLE_BYTES = 1 << 28
 """Of a table, of all tables together, and of `dataset.json`."""
 MAX_TABLES = 50
+MOST_KINDS = 5
 
 
 class ImageFiles(ImageSource):
     """Image files sorted by name, with the labels, groups and division of a `dataset.json` that lies beside them.
+
+    It lies at the top, or deeper in a folder that all images share, and names images from where it lies.
 
     Args:
         where: the folder or archive, for messages.
@@ -44,12 +48,16 @@ class ImageFiles(ImageSource):
         if not self.names:
             raise _no_images(where, files)
         self.table_names = sorted(file for file in files if is_table_name(file))
-        self.ignored = sorted({*files} - {*self.names, *self.table_names, DATASET_JSON})
-        self.labels = LabelFile()
-        if DATASET_JSON in files:
-            content = self.content(DATASET_JSON, MAX_TABLE_BYTES)
-            self.labels = parse_dataset_json(content, f"{DATASET_JSON} in {where}")
+        self.labels, self._label_folder = LabelFile(), ""
+        self.labels_from = next((file for file in _label_files(self.names) if file in files), "")
+        if self.labels_from:
+            content = self.content(self.labels_from, MAX_TABLE_BYTES)
+            self.labels = parse_dataset_json(content, f"{printable(self.labels_from)} in {where}")
+            self._label_folder = self.labels_from.removesuffix(DATASET_JSON)
         self.class_names = self.labels.class_names
+        self.ignored = sorted({*files} - {*self.names, *self.table_names, self.labels_from})
+        labelled = {*self.labels.by_name, *self.labels.groups, *(self.labels.validation or ())}
+        self.unused_labels = sorted(labelled - {self._label_name(index) for index in range(len(self.names))})
 
     @abstractmethod
     def content(self, name: str, limit: int) -> bytes:
@@ -80,31 +88,37 @@ class ImageFiles(ImageSource):
 
     def label(self, index: int) -> Label | None:
         """The label `dataset.json` gives, or None."""
-        return self.labels.by_name.get(self.names[index])
+        return self.labels.by_name.get(self._label_name(index))
 
     def group(self, index: int) -> int | None:
         """The group `dataset.json` gives, or None."""
-        return self.labels.groups.get(self.names[index])
+        return self.labels.groups.get(self._label_name(index))
 
     def is_validation(self, index: int) -> bool | None:
         """Whether `dataset.json` sets the image apart; None where it sets none apart."""
-        return None if self.labels.validation is None else self.names[index] in self.labels.validation
+        return None if self.labels.validation is None else self._label_name(index) in self.labels.validation
 
-    def tables(self) -> dict[str, bytes]:
-        """The CSV and TSV files by name.
+    def tables(self) -> dict[str, bytes | DataError]:
+        """The CSV and TSV files by name, each with its content or why it cannot be read.
 
         Raises:
-            DataError: they are too many or too large, or one cannot be read.
+            DataError: they are too many, or too large together.
         """
         if len(self.table_names) > MAX_TABLES:
             raise DataError(
                 f"{self.where} has {len(self.table_names)} tables, too many to look for labels in",
                 "Name the one that has them.",
             )
-        tables: dict[str, bytes] = {}
+        tables: dict[str, bytes | DataError] = {}
+        size = 0
         for name in self.table_names:
-            tables[name] = self.content(name, MAX_TABLE_BYTES)
-            if sum(map(len, tables.values())) > MAX_TABLE_BYTES:
+            try:
+                tables[name] = content = self.content(name, MAX_TABLE_BYTES)
+            except DataError as error:
+                tables[name] = error
+                continue
+            size += len(content)
+            if size > MAX_TABLE_BYTES:
                 raise too_large(f"all that the tables of {self.where} hold", MAX_TABLE_BYTES)
         return tables
 
@@ -120,6 +134,10 @@ class ImageFiles(ImageSource):
         """Of labels, groups and division, and what stands for the contents of the images."""
         images = range(len(self))
         return fingerprint(contents, map(self.label, images), map(self.group, images), map(self.is_validation, images))
+
+    def _label_name(self, index: int) -> str:
+        """What `dataset.json` calls the image."""
+        return self.names[index].removeprefix(self._label_folder)
 
 
 def open_plain_file(path: Path) -> BufferedReader:
@@ -159,13 +177,29 @@ def too_large(name: str, limit: int) -> DataError:
     return DataError(f"{printable(name)} is larger than {limit / 2**20:,.0f} MiB")
 
 
+def list_kinds(files: Iterable[str]) -> str:
+    """What kinds of files these are and how many of each, the most frequent first: `.dcm 300, .heic 12`."""
+    kinds = Counter(PurePosixPath(file).suffix.lower() or "without extension" for file in files)
+    shown = [f"{printable(kind)} {count:,}" for kind, count in kinds.most_common(MOST_KINDS)]
+    others = kinds.total() - sum(count for _, count in kinds.most_common(MOST_KINDS))
+    return ", ".join(shown) + (f" and {others:,} of other kinds" if others else "")
+
+
+def _label_files(names: Sequence[str]) -> Iterator[str]:
+    """Where a `dataset.json` for all images may lie, the top first."""
+    ends = posixpath.dirname(names[0]), posixpath.dirname(names[-1])  # in sorted order: what these share, all share
+    shared = posixpath.commonpath(ends)
+    folders = shared.split("/") if shared else []
+    for level in range(len(folders) + 1):
+        yield "/".join([*folders[:level], DATASET_JSON])
+
+
 def _no_images(where: str, files: Collection[str]) -> DataError:
     """The error that says what there is in place of images."""
     if not files:
         return DataError(f"{where} has no images", "It is empty, or all its files are hidden.")
-    kinds = Counter(PurePosixPath(file).suffix.lower() or "without extension" for file in files).most_common(5)
     count = f"{len(files):,} files are of other kinds" if len(files) > 1 else "1 file is of another kind"
     return DataError(
-        f"{where} has no images; {count}: {printable(', '.join(kind for kind, _ in kinds))}",
+        f"{where} has no images; {count}: {list_kinds(files)}",
         "Images are known by their extension: .png, .jpg, .tif and the like.",
     )

@@ -6,18 +6,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from adaflow.core.data.classes import read_labels
-from adaflow.core.data.dataset_json import DATASET_JSON
-from adaflow.core.data.layouts import Columns, find_columns, split_columns
+from adaflow.core.data.dataset_json import DATASET_JSON, check_names
+from adaflow.core.data.folders import class_folders, masks_among, may_be_classes, may_be_patients
+from adaflow.core.data.layouts import find_columns, split_columns
 from adaflow.core.data.source import ImageSource, Label, printable
-from adaflow.core.data.tables import Cells, Table, list_names, load_table, match, open_table, read_cells
+from adaflow.core.data.table_fit import Fit, fit_table, forgotten_groups, number_groups
+from adaflow.core.data.tables import Table, did_you_mean, list_names, load_table, open_table, read_cells
 from adaflow.errors import DataError, UsageError
 
-_PARTS = frozenset({"train", "training", "test", "val", "valid", "validation"})
-_NO_CLASS = re.compile(r"\d{5}|.*part[ _-]?\d+", re.ASCII | re.IGNORECASE)  # 00000, HAM10000_images_part_1
 _SHORT_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _CHOOSE = "Name the right table with --labels TABLE.csv, or go on without labels with --labels none."
 
@@ -32,7 +31,7 @@ class Labelling:
         groups: for each image the number of its patient or lesion, or None.
         origin: where the labels come from, for people: "train.csv (ISIC 2020)", "sub-folders", "dataset.json", "none".
         missing: index → reason, for images that have no label though others have.
-        unused_rows: rows of the table without a file.
+        unused_rows: rows of the table, or names in `dataset.json`, without a file.
         notes: sentences people should read.
     """
 
@@ -43,31 +42,6 @@ class Labelling:
     missing: Mapping[int, str] = field(default_factory=dict)
     unused_rows: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """A table and its rows about the images.
-
-    Args:
-        table: the table.
-        title: its name, for people.
-        columns: where it has names and labels.
-        cells: of the columns of labels, or of groups.
-        rows: for each image the row about it, or None.
-        unused: the other rows.
-    """
-
-    table: Table
-    title: str
-    columns: Columns
-    cells: Cells
-    rows: Sequence[str | None]
-    unused: tuple[str, ...]
-
-    def count(self) -> int:
-        """How many images have a row."""
-        return sum(row is not None for row in self.rows)
 
 
 def label_images(
@@ -94,12 +68,15 @@ def label_images(
         group_column: its column of patients or lesions; None keeps the groups of the source.
 
     Raises:
-        DataError: a table cannot be read or understood, contradicts itself or another, or fits no image; there are no
-            such columns or folders.
-        UsageError: a column of labels is named where none is read.
+        DataError: a table cannot be read or understood, contradicts itself or another, or it or `dataset.json` fits no
+            image; there are no such columns or folders.
+        UsageError: a column is named where none is read.
     """
-    if labels in ("none", "folders") and label_column is not None:
-        raise UsageError(f"a column of labels is named, but --labels is {labels}", "Leave one of the two out.")
+    if labels in ("none", "folders"):
+        if label_column is not None:
+            raise UsageError(f"a column of labels is named, but --labels is {labels}", "Leave one of the two out.")
+        if name_column is not None and group_column is None:
+            raise UsageError(f"a column of names is named, but --labels is {labels}", "Leave one of the two out.")
     search = _Search(source, name_column, label_column, group_column)
     if labels == "none":
         found = search.without_labels()
@@ -110,6 +87,7 @@ def label_images(
     else:
         found = search.from_file(Path(labels))
     groups = search.groups()
+    search.mention_masks(found)
     return replace(found, groups=groups, notes=(*found.notes, *search.notes))
 
 
@@ -133,7 +111,7 @@ class _Search:
         self.group_column = group_column
         self.names = [source.image_name(index) for index in range(len(source))]
         self.notes: list[str] = []
-        self.fit: _Fit | None = None
+        self.fit: Fit | None = None
         self.passed_over: list[str] = []
         self.broken: list[DataError] = []
 
@@ -161,7 +139,7 @@ class _Search:
                 f"{path} has no column of {what} under a usual name",
                 f"Name it with {option}; the columns are: {list_names(table.columns)}.",
             )
-        self.fit = self._match(table, path.name, columns, columns.labels)
+        self.fit = fit_table(self.names, table, path.name, columns, columns.labels)
         if not self.fit.count():
             rows = f"rows like {printable(self.fit.unused[0])!r}" if self.fit.unused else "and there are no rows"
             raise DataError(
@@ -177,10 +155,14 @@ class _Search:
         """The source's own labels, else a table's, else sub-folders, else none."""
         asks_for_table = self.label_column is not None or (self.name_column is not None and self.group_column is None)
         own = [self.source.label(index) for index in range(len(self.names))]
-        if not asks_for_table and any(label is not None for label in own):
-            return self._labelling(
-                own, self.source.class_names, DATASET_JSON, lambda _: f"has no label in {DATASET_JSON}"
-            )
+        if not asks_for_table:
+            self._check_dataset_json()
+            if any(label is not None for label in own):
+                origin = self.source.labels_from or "the data set"
+                return replace(
+                    self._labelling(own, self.source.class_names, origin, lambda _: f"has no label in {origin}"),
+                    unused_rows=tuple(self.source.unused_labels),
+                )
         try:
             found = self._from_tables()
         except DataError as error:
@@ -189,28 +171,30 @@ class _Search:
             self.notes += map(str, self.broken)
             return found
         if asks_for_table:
-            columns = " and ".join(repr(name) for name in (self.name_column, self.label_column) if name is not None)
             self._raise_if_broken()
+            self._check_columns()
+            columns = " and ".join(repr(name) for name in (self.name_column, self.label_column) if name is not None)
             raise DataError(
                 f"no table among the images of {self.source.name} has {columns} and fits at least half of them",
                 "; ".join(self.passed_over) or "Name the table with --labels TABLE.csv.",
             )
-        folders = class_folders(self.names)
-        classes = set(folders)
-        if None not in classes and len(classes) > 1 and not all(_NO_CLASS.fullmatch(str(name)) for name in classes):
-            self.notes += [*self.passed_over, *map(str, self.broken)]
-            return self._of_folders(folders)
-        self._raise_if_broken()
-        self.notes += self.passed_over
-        return self.without_labels()
+        found = self._from_class_folders()
+        if found is None:
+            self._raise_if_broken()
+            found = self.without_labels()
+        self.notes += [*self.passed_over, *map(str, self.broken)]
+        return found
 
     def groups(self) -> tuple[int | None, ...]:
         """The group of each image."""
         if self.group_column is None:
-            return tuple(self.source.group(index) for index in range(len(self.names)))
+            own = tuple(self.source.group(index) for index in range(len(self.names)))
+            if self.fit is not None and not any(group is not None for group in own):
+                self.notes += forgotten_groups(self.fit)
+            return own
         if self.fit is not None and self.group_column in self.fit.table.columns:
             cells = read_cells(self.fit.table, self.fit.columns.name, (self.group_column,), secret=True)
-            groups = _groups(self.fit.rows, cells)
+            groups = number_groups(self.fit.rows, cells)
         else:
             groups = self._groups_elsewhere(self.group_column)
         alone = groups.count(None)
@@ -218,9 +202,65 @@ class _Search:
             self.notes.append(f"images without {self.group_column}, each a group of its own: {alone}")
         return groups
 
+    def _from_class_folders(self) -> Labelling | None:
+        """The sub-folders as classes, where they are hardly anything else."""
+        photographs = [index for index in range(len(self.names)) if index not in self.masks]
+        folders = class_folders([self.names[index] for index in photographs])
+        if not may_be_classes(folders):
+            return None
+        if may_be_patients(folders):
+            count = len(set(folders))
+            self.notes.append(
+                f"the {count:,} sub-folders hold {len(folders) / count:.1f} images each on average and are not taken "
+                "as classes, for they may be patients; --labels folders takes them"
+            )
+            return None
+        folder_of = dict(zip(photographs, folders, strict=True))
+        return self._of_folders([folder_of.get(index) for index in range(len(self.names))])
+
+    def mention_masks(self, found: Labelling) -> None:
+        """Name masks that would become images of the set."""
+        taken = sorted(self.masks - found.missing.keys())
+        if taken:
+            self.notes.append(
+                f"masks or the like, to judge by their names, are taken for images: {len(taken):,}, such as "
+                f"{printable(self.names[taken[0]])}; move them elsewhere"
+            )
+
+    def _check_dataset_json(self) -> None:
+        """The one in use fits, and others are named."""
+        try:
+            check_names(self.source)
+        except DataError as error:
+            raise DataError(error.message, f"{error.hint} {_CHOOSE}") from None
+        for name in self.source.ignored:
+            if PurePosixPath(name).name == DATASET_JSON:
+                used = self.source.labels_from
+                why = f"{used} is" if used else "it lies neither at the top nor in a folder that all images share"
+                self.notes.append(f"{printable(name)} is not used: {why}")
+
+    def _check_columns(self) -> None:
+        """The columns that are named exist in a table."""
+        known = [column for table in self._tables for column in table.columns]
+        wanted = [] if self.name_column is None else [self.name_column]
+        if self.label_column is not None:
+            wanted += [self.label_column] if self.label_column in known else self.label_column.split(",")
+        for column in map(str.strip, wanted):
+            if column not in known:
+                raise self._no_column(column)
+
+    def _no_column(self, column: str) -> DataError:
+        """The error for a column that no table has."""
+        known = "; ".join(f"{table.where} has {list_names(table.columns)}" for table in self._tables)
+        meant = did_you_mean(column, [known for table in self._tables for known in table.columns])
+        return DataError(
+            f"no table among the images of {self.source.name} has a column {column!r}",
+            f"{meant}{known}." if known else "Name the table with --labels TABLE.csv.",
+        )
+
     def _from_tables(self) -> Labelling | None:
         """The labels of the table among the images that fits them; None where there is none."""
-        found: dict[str, tuple[_Fit, Labelling]] = {}
+        found: dict[str, tuple[Fit, Labelling]] = {}
         for table in self._tables:
             if self.label_column is not None and not set(split_columns(table, self.label_column)) <= {*table.columns}:
                 continue
@@ -231,7 +271,7 @@ class _Search:
                 what = "image names" if columns is None else "labels"
                 self.passed_over.append(f"{table.where} was passed over: no column of {what} has a usual name")
                 continue
-            fit = self._match(table, table.where, columns, columns.labels)
+            fit = fit_table(self.names, table, table.where, columns, columns.labels)
             if self._fits_enough(fit):
                 labelling = self._of_table(fit)
                 if any(label is not None for label in labelling.labels):
@@ -251,18 +291,14 @@ class _Search:
         if not tables:
             if self.fit is not None:
                 self.fit.table.at(column)
-            known = "; ".join(f"{table.where} has {list_names(table.columns)}" for table in self._tables)
-            raise DataError(
-                f"no table among the images of {self.source.name} has a column {column!r}",
-                f"{known}." if known else "Name the table with --labels TABLE.csv.",
-            )
+            raise self._no_column(column)
         found: dict[str, tuple[int | None, ...]] = {}
         for table in tables:
             columns = find_columns(table, self.name_column if self.name_column in table.columns else None)
             if columns is not None:
-                fit = self._match(table, table.where, columns, (column,), secret=True)
+                fit = fit_table(self.names, table, table.where, columns, (column,), secret=True)
                 if self._fits_enough(fit):
-                    found[table.where] = _groups(fit.rows, fit.cells)
+                    found[table.where] = number_groups(fit.rows, fit.cells)
         if not found:
             raise DataError(
                 f"no table with the column {column!r} fits the images of {self.source.name}",
@@ -280,48 +316,56 @@ class _Search:
         tables = []
         for name, data in sorted(self.source.tables().items()):
             try:
+                if isinstance(data, DataError):
+                    raise data
                 tables.append(open_table(data, printable(name)))
             except DataError as error:
                 self.broken.append(error)
         return tables
 
-    def _match(self, table: Table, title: str, columns: Columns, wanted: Sequence[str], secret: bool = False) -> _Fit:
-        cells = read_cells(table, columns.name, wanted, secret)
-        rows = match(self.names, cells.by_name, table.where)
-        used = set(rows)
-        return _Fit(table, title, columns, cells, rows, tuple(row for row in cells.by_name if row not in used))
+    @cached_property
+    def masks(self) -> set[int]:
+        """The images that are masks or the like."""
+        return masks_among(self.names)
 
-    def _fits_enough(self, fit: _Fit) -> bool:
+    def _fits_enough(self, fit: Fit) -> bool:
         """Whether half of the images have a row; if not, that is remembered."""
         enough = 2 * fit.count() >= len(self.names)
         if not enough:
-            count = f"{fit.count()} of {len(self.names)} images"
-            self.passed_over.append(f"{fit.title} was passed over: only {count} have a row there")
+            without = next(name for name, row in zip(self.names, fit.rows, strict=True) if row is None)
+            rows = f", rows like {printable(fit.unused[0])!r}" if fit.unused else ""
+            self.passed_over.append(
+                f"{fit.title} was passed over: only {fit.count()} of {len(self.names)} images have a row there "
+                f"(images are called like {printable(without)!r}{rows})"
+            )
         return enough
 
-    def _of_table(self, fit: _Fit) -> Labelling:
+    def _of_table(self, fit: Fit) -> Labelling:
         read = read_labels(fit.table, fit.columns, fit.cells)
-        labels = [read.by_row[row] if row is not None else None for row in fit.rows]
+        labels = [read.by_cells.get(fit.cells.by_name[row]) if row is not None else None for row in fit.rows]
         found = self._labelling(
             labels,
             read.class_names,
             f"{fit.title} ({fit.columns.describe()})",
             lambda index: f"has {'no row' if fit.rows[index] is None else 'an empty label'} in {fit.title}",
         )
-        return replace(found, unused_rows=fit.unused, notes=read.notes)
+        return replace(found, unused_rows=fit.unused, notes=(*fit.notes, *read.notes))
 
     def _of_folders(self, folders: Sequence[str | None]) -> Labelling:
         present = {folder for folder in folders if folder is not None}
         are_numbers = all(_SHORT_NUMBER.fullmatch(folder) for folder in present)
         names = sorted(present, key=lambda folder: (int(folder) if are_numbers else 0, folder))
         numbers = {name: number for number, name in enumerate(names)}
-        if len(names) > 20 and len(folders) < 10 * len(names):
-            self.notes.append(
-                f"the {len(names)} sub-folders taken as classes hold fewer than 10 images each on average; "
-                "if they are patients, use --labels none"
-            )
+        self.notes.append(
+            f"the names of the sub-folders become class names inside the set: {list_names(names, 5)}; "
+            "if they are patients, use --labels none"
+        )
         labels = [numbers[folder] if folder is not None else None for folder in folders]
-        return self._labelling(labels, tuple(names), "sub-folders", lambda _: "lies in none of the sub-folders")
+
+        def why(index: int) -> str:
+            return "is a mask by its name" if index in self.masks else "lies in none of the sub-folders"
+
+        return self._labelling(labels, tuple(names), "sub-folders", why)
 
     def _labelling(
         self,
@@ -341,30 +385,3 @@ class _Search:
     def _raise_if_broken(self) -> None:
         for error in self.broken:
             raise DataError(error.message, f"{error.hint} {_CHOOSE}".strip())
-
-
-def class_folders(names: Sequence[str]) -> list[str | None]:
-    """The folder that may be each image's class: the first one below those all images share; None where there is none.
-
-    Where these folders are parts of a set (train, test, …), the folders in them.
-    """
-    parents = [name.split("/")[:-1] for name in names]
-
-    def at(level: int) -> list[str | None]:
-        return [folders[level] if len(folders) > level else None for folders in parents]
-
-    # What the first and the last in sorted order share, all share.
-    ends = zip(min(parents), max(parents), strict=False) if parents else ()
-    level = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], ends))
-    if all(folder is not None and folder.lower() in _PARTS for folder in at(level)):
-        level += 1
-    return at(level)
-
-
-def _groups(rows: Sequence[str | None], cells: Cells) -> tuple[int | None, ...]:
-    """Groups numbered in order of the images; what the table calls them stays here."""
-    if cells.conflict is not None:
-        raise cells.conflict
-    numbers: dict[tuple[str, ...], int] = {}
-    keys = [cells.by_name[row] if row is not None else () for row in rows]
-    return tuple(numbers.setdefault(key, len(numbers)) if key else None for key in keys)

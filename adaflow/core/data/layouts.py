@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from adaflow.core.data.tables import Table, list_names
+from adaflow.core.data.tables import Table, list_names, pick
 from adaflow.errors import DataError
 
 # In order of preference; of a column's name only lower case letters count, with _ for spaces and hyphens.
@@ -64,6 +64,7 @@ _LAYOUTS = (
     _Layout("ISIC 2020", "image_name", ("target",), ("benign_malignant", "diagnosis")),
     _Layout("HAM10000", "image_id", ("dx",), ("lesion_id", "dx_type")),
 )
+GROUP_COLUMNS = ("patient_id", "patient", "subject_id", "subject", "lesion_id")
 # 2016: no header; words in the training part, numbers in the test part.
 _ISIC_2016 = Columns("ISIC 2016", "image", ("label",), class_names=("benign", "malignant"))
 _ISIC_2016_LABELS = ("benign", "malignant", "0.0", "1.0", "0", "1")
@@ -105,6 +106,11 @@ def find_columns(table: Table, name_column: str | None = None, label_column: str
     return Columns("", name, _one_hot_columns(table, name), one_hot=True)
 
 
+def find_group_column(table: Table) -> str | None:
+    """The column of patients, or else of lesions, if one has a usual name."""
+    return _first(GROUP_COLUMNS, {_plain(column): column for column in table.columns})
+
+
 def split_columns(table: Table, columns: str) -> tuple[str, ...]:
     """The columns meant by `a,b`, or by the name of one column that contains a comma."""
     return (columns,) if columns in table.columns else tuple(column.strip() for column in columns.split(","))
@@ -113,7 +119,8 @@ def split_columns(table: Table, columns: str) -> tuple[str, ...]:
 def _known_layout(table: Table, present: Mapping[str, str]) -> Columns | None:
     if not table.has_header:
         _, first = next(table.rows())
-        is_isic = first[0].startswith("ISIC_") and first[1] in _ISIC_2016_LABELS
+        name, label = pick(first, (0, 1))
+        is_isic = name.startswith("ISIC_") and label in _ISIC_2016_LABELS
         return _ISIC_2016 if is_isic else None
     for layout in _LAYOUTS:
         if all(column in present for column in (layout.name, *layout.labels, *layout.others)):
@@ -133,10 +140,10 @@ def _one_hot_columns(table: Table, name: str) -> tuple[str, ...]:
     """All columns that hold zeros and ones only, if every row has exactly one 1 among them; else none."""
     at = [index for index, column in enumerate(table.columns) if column and column != name]
     for _, row in table.rows():
-        at = [index for index in at if index < len(row) and row[index] in ("0", "1", "0.0", "1.0")]
+        at = [index for index in at if index < len(row) and row[index].strip() in ("0", "1", "0.0", "1.0")]
         if len(at) < 2:
             return ()
-    counts = {sum(row[index][0] == "1" for index in at) for _, row in table.rows()}
+    counts = {sum(cell[0] == "1" for cell in pick(row, at)) for _, row in table.rows()}
     return tuple(table.columns[index] for index in at) if counts == {1} else ()
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import time
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,23 +20,32 @@ import PIL
 from PIL import Image
 
 import adaflow
-from adaflow.core.data.dataset_json import count_classes, dump_dataset_json
-from adaflow.core.data.decode import Decoded, decode
+from adaflow.core.data.dataset_json import count_classes, dump_dataset_json, empty_classes
+from adaflow.core.data.decode import Decoded, decode, is_colour
 from adaflow.core.data.destination import check_destination, is_zip, make_folder
 from adaflow.core.data.encode import CODECS, encode
 from adaflow.core.data.geometry import CROPS, FILTERS, Geometry, fit
 from adaflow.core.data.labelling import Labelling, label_images
-from adaflow.core.data.parallel import Progress, ordered_map
-from adaflow.core.data.report import PrepareReport, report_path, write_report
-from adaflow.core.data.source import DatasetReader, ImageSource, fingerprint, open_source, printable
-from adaflow.core.data.split import validation_part
-from adaflow.core.data.writer import FolderWriter, Record, SetWriter, ZipWriter
+from adaflow.core.data.parallel import Progress, enough_memory, ordered_map
+from adaflow.core.data.report import SHOWN_ROWS, PrepareReport, report_path, write_report
+from adaflow.core.data.source import (
+    DatasetReader,
+    ImageSource,
+    check_unchanged,
+    fingerprint,
+    open_source,
+    printable,
+)
+from adaflow.core.data.split import describe_miss, validation_part
+from adaflow.core.data.writer import FolderWriter, Record, SetWriter, ZipWriter, remove_leftovers
 from adaflow.core.files import file_error
 from adaflow.errors import ConfigError, DataError, FileError, UsageError
 from adaflow.registry import Registry
 
 MIN_SIDE, MAX_SIDE = 8, 8192
 MODES = {1: "L", 3: "RGB"}
+LOOKED_AT = 64
+"""So many images, spread over the source, tell whether it has colour."""
 PREPARED_NAME = re.compile(r"\d{5}/img\d{8}\.\w+")
 Notice = Callable[[str], None]
 
@@ -57,16 +67,16 @@ class PrepareConfig:
         filter: how to resize, see `Geometry`.
         size: (width, height) in pixels, 8 to 8192 each, in place of a resolution. With neither of the two, images of a
             prepared set keep their size.
-        channels: 1 turns images grey, 3 makes grey ones RGB; None takes the kind of the first image that can be read,
-            and then a colour image in a grey set is an error.
+        channels: 1 turns images grey, 3 makes grey ones RGB; None makes all RGB if the first image that can be read, or
+            one of `LOOKED_AT` others, is in colour, else grey; then a colour image found later is an error.
         labels: "auto", "none", "folders" or a table, see `label_images`.
         name_column: column of the image names in the table; None finds it.
         label_column: column of the labels; None finds it.
         group_column: column of the patient or lesion; its values become plain numbers.
         val_fraction: share of the images, from 0 and below 1, to set apart from training, whole groups at a time.
         seed: which ones.
-        codec: "png" (uncompressed), "webp" (lossless) or "keep" (the source's own file where nothing changes), see
-            `encode`.
+        codec: "png" (uncompressed), "webp" (lossless) or "keep" (the source's format; a JPEG that fits as it is keeps
+            its very pixels), see `encode`.
         strict: stop at the first image that would be left out.
         workers: threads, 1 to 64.
         force: replace `dest` if it exists.
@@ -129,26 +139,30 @@ def prepare(
 
     Only pixels are taken over: no metadata, no file names. The set appears whole or not at all, its report beside it.
     When the work is interrupted, by Ctrl-C, a kill or a full disk, the next call with the same source and settings
-    goes on where it stopped.
+    goes on where it stopped; so it does when the source went away or changed in the meantime, and is as before again.
 
     Args:
         config: what to do.
         readers: the data set readers at hand.
         progress: told as images are done.
-        notice: told in a sentence that work is taken up again, or thrown away.
+        notice: told in a sentence that work is taken up again, or thrown away, or that the set will be grey.
 
     Raises:
         UsageError: neither size nor resolution is given, and the source is no prepared set.
         DataError: the source or its labels cannot be used, no image can be, or, with `strict`, one cannot be.
-        FileError: `dest` exists, is being written by another process, or cannot be written.
+        FileError: `dest` exists, is being written by another process, or cannot be written; or the source changed.
     """
     began = time.monotonic()
+    remove_leftovers(config.dest)
     check_destination(config.source, config.dest, config.force)
-    with open_source(config.source, readers) as source:
+    with enough_memory(), open_source(config.source, readers) as source:
+        stamp = source.stamp()
         labelling = label_images(source, config.labels, config.name_column, config.label_column, config.group_column)
-        job = _plan(config, source, labelling)
+        job = _plan(config, source, stamp, labelling)
+        if notice is not None and job.channels == 1 and config.channels is None:
+            notice("the images looked at first are grey: so will be the set")
         make_folder(config.dest.parent)
-        writer = (ZipWriter if is_zip(config.dest) else FolderWriter)(config.dest, job.key())
+        writer = (ZipWriter if is_zip(config.dest) else FolderWriter)(config.dest, job.key(), partial(_holds, job))
         try:
             with writer:
                 continued = len(writer.records)
@@ -158,8 +172,10 @@ def prepare(
                     notice(f"going on after {continued:,} of {len(job.indices):,} images")
                 try:
                     _write_images(job, writer, progress)
+                    check_unchanged(source, stamp)
                     report = _finish(job, writer, continued, began)
-                except DataError:
+                except _StopError:
+                    check_unchanged(source, stamp)
                     writer.discard()
                     raise
                 check_destination(config.source, config.dest, config.force)
@@ -172,6 +188,10 @@ def prepare(
     return report
 
 
+class _StopError(DataError):
+    """The set cannot be made, and what was done is of no further use."""
+
+
 @dataclass(frozen=True)
 class _Job:
     """What is done with each image of the source that takes part.
@@ -179,6 +199,7 @@ class _Job:
     Args:
         config: what the user asked for.
         source: the open source.
+        stamp: its own, from before the first image was read.
         labelling: labels of its images.
         indices: the images that take part; the others lack a label.
         geometry: how they are cropped and resized.
@@ -187,6 +208,7 @@ class _Job:
 
     config: PrepareConfig
     source: ImageSource
+    stamp: str
     labelling: Labelling
     indices: Sequence[int]
     geometry: Geometry
@@ -196,7 +218,7 @@ class _Job:
         """All that the content of the members depends on: work begun with another key is of no use."""
         return {
             "versions": _versions(),
-            "source": self.source.stamp(),
+            "source": self.stamp,
             "indices": hashlib.sha256(repr(list(self.indices)).encode()).hexdigest(),
             "geometry": asdict(self.geometry),
             "channels": self.channels,
@@ -204,8 +226,8 @@ class _Job:
         }
 
 
-def _plan(config: PrepareConfig, source: ImageSource, labelling: Labelling) -> _Job:
-    """Settle what the options leave open by a look at the first image that can be read."""
+def _plan(config: PrepareConfig, source: ImageSource, stamp: str, labelling: Labelling) -> _Job:
+    """Settle what the options leave open by a look at some images."""
     if config.strict and labelling.missing:
         raise _stop(labelling.missing[min(labelling.missing)])
     indices = [index for index in range(len(source)) if index not in labelling.missing]
@@ -216,7 +238,8 @@ def _plan(config: PrepareConfig, source: ImageSource, labelling: Labelling) -> _
         validation_part([labelling.groups[index] for index in indices], config.val_fraction, config.seed)
     first = _first_image(source, indices)
     geometry = Geometry(*(size or first.size), config.crop, config.filter)
-    return _Job(config, source, labelling, indices, geometry, config.channels or len(first.getbands()))
+    channels = config.channels or (3 if first.mode == "RGB" or _has_colour(source, indices) else 1)
+    return _Job(config, source, stamp, labelling, indices, geometry, channels)
 
 
 def _first_image(source: ImageSource, indices: Sequence[int]) -> Image.Image:
@@ -227,6 +250,22 @@ def _first_image(source: ImageSource, indices: Sequence[int]) -> Image.Image:
         except DataError as error:
             reason = error.message
     raise DataError(f"no image of {source.name} can be read: {reason}")
+
+
+def _has_colour(source: ImageSource, indices: Sequence[int]) -> bool:
+    """Whether one of a few files, spread over the source, is in colour by its header."""
+    places = {place * (len(indices) - 1) // (LOOKED_AT - 1) for place in range(LOOKED_AT)}
+    for place in sorted(places):
+        with suppress(DataError):  # those who prepare it will say so
+            data = source.encoded(indices[place])
+            if data is not None and is_colour(data):
+                return True
+    return False
+
+
+def _holds(job: _Job, record: Record) -> bool:
+    """Whether what was noted of an image still holds: one that could not be read may be there again."""
+    return record.member is not None or isinstance(_prepare_image(job, record.index), DataError)
 
 
 def _decode(source: ImageSource, index: int) -> tuple[Decoded, bytes | None]:
@@ -246,7 +285,8 @@ def _write_images(job: _Job, writer: SetWriter, progress: Progress | None) -> No
                 raise _stop(record.facts["reason"])
     written = sum(record.member is not None for record in writer.records)
     remaining = job.indices[len(writer.records) :]
-    with closing(ordered_map(partial(_prepare_image, job), remaining, job.config.workers)) as results:
+    pixels = math.prod(job.geometry.output_size)
+    with closing(ordered_map(partial(_prepare_image, job), remaining, job.config.workers, pixels)) as results:
         for index, result in zip(remaining, results, strict=True):
             if isinstance(result, DataError):
                 if job.config.strict:
@@ -283,7 +323,7 @@ def _prepare_image(job: _Job, index: int) -> _Prepared | DataError:
             raise DataError(
                 f"{job.source.name} has both grey and colour images; the first in colour is "
                 f"{printable(job.source.image_name(index))}",
-                "Make all of them RGB with --channels 3, or grey with --channels 1.",
+                "With --channels 1 it goes on from there, all grey; with --channels 3 it begins anew, all RGB.",
             )
         notes.add("grey made RGB" if job.channels == 3 else "colour made grey")
     image, enlarged = fit(decoded.image, job.geometry)
@@ -299,7 +339,7 @@ def _finish(job: _Job, writer: SetWriter, continued: int, began: float) -> Prepa
     source, labelling = job.source, job.labelling
     written = [record for record in writer.records if record.member is not None]
     if not written:
-        raise DataError(f"no image of {source.name} can be used: {writer.records[0].facts['reason']}")
+        raise _StopError(f"no image of {source.name} can be used: {writer.records[0].facts['reason']}")
     members = {str(record.member): source.image_name(record.index) for record in written}
     labels = [labelling.labels[record.index] for record in written]
     groups = [labelling.groups[record.index] for record in written]
@@ -307,6 +347,9 @@ def _finish(job: _Job, writer: SetWriter, continued: int, began: float) -> Prepa
     writer.finish(dump_dataset_json(list(members), labels, labelling.class_names, groups, validation))
 
     apart = set(validation or ())
+    later_notes = [empty_classes(labels, labelling.class_names)]
+    if job.config.val_fraction:
+        later_notes.append(describe_miss(len(apart), len(written), job.config.val_fraction))
     reasons = dict(labelling.missing) | {
         record.index: str(record.facts["reason"]) for record in writer.records if record.member is None
     }
@@ -330,8 +373,9 @@ def _finish(job: _Job, writer: SetWriter, continued: int, began: float) -> Prepa
         duplicates=[names for names in same_pixels.values() if len(names) > 1],
         labels_from=labelling.origin,
         class_counts=count_classes(labels, labelling.class_names),
-        unused_rows=list(labelling.unused_rows),
-        label_notes=list(labelling.notes),
+        unused_rows=list(labelling.unused_rows[:SHOWN_ROWS]),
+        unused_row_count=len(labelling.unused_rows),
+        label_notes=[*labelling.notes, *filter(None, later_notes)],
         groups=len(set(groups) - {None}) or None,
         validation=len(validation) if validation is not None else None,
         members=members,
@@ -360,5 +404,5 @@ def _versions() -> dict[str, str]:
     return {"adaflow": adaflow.__version__, "pillow": PIL.__version__}
 
 
-def _stop(reason: str) -> DataError:
-    return DataError(reason, "Without --strict such images are left out and named.")
+def _stop(reason: str) -> _StopError:
+    return _StopError(reason, "Without --strict such images are left out and named.")

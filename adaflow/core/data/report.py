@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from adaflow.core.files import committed
-from adaflow.errors import FileError
+from adaflow.core.files import committed, read_plain
 
 KIND = "adaflow data prepare"
+
+SHOWN_ROWS = 1000
+"""A table of a whole archive may have millions of rows more than there are images."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class PrepareReport:
         duplicates: names of images that are equal pixel for pixel in the new set, one list for each picture.
         labels_from: where the labels come from, in words.
         class_counts: class → images in the new set; empty without classes.
-        unused_rows: rows of the label table that fit no image.
+        unused_rows: rows of the label table that fit no image, the first `SHOWN_ROWS` of them.
+        unused_row_count: how many there are.
         label_notes: what else is to be said about the labels.
         groups: how many patients or lesions the images belong to; None where that is not known.
         validation: how many images are set apart from training; None without such a division.
@@ -65,6 +68,7 @@ class PrepareReport:
     labels_from: str
     class_counts: Mapping[str, int]
     unused_rows: Sequence[str]
+    unused_row_count: int
     label_notes: Sequence[str]
     groups: int | None
     validation: int | None
@@ -91,22 +95,21 @@ def report_path(dest: Path) -> Path:
     return dest.with_name((dest.stem if dest.suffix.lower() == ".zip" else dest.name) + ".report.json")
 
 
-def is_report(path: Path) -> bool:
-    """Whether the file is a report of one of the commands `adaflow data`."""
+def read_report(path: Path) -> dict[str, Any] | None:
+    """The report of one of the commands `adaflow data`; None where the file is something else, or is not there."""
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and str(content.get("kind")).startswith("adaflow data ")
+        content = json.loads(read_plain(path))
+    except (OSError, ValueError, RecursionError):
+        return None
+    ours = isinstance(content, dict) and str(content.get("kind")).startswith("adaflow data ")
+    return content if ours else None
 
 
 def write_report(report: PrepareReport, path: Path) -> None:
     """Commit the report.
 
     Raises:
-        FileError: a file of this name is there and no report, or it cannot be written.
+        FileError: it cannot be written.
     """
-    if path.exists() and not is_report(path):
-        raise FileError(f"{path} exists and is no report of adaflow", "Move it away; the report goes there.")
     with committed(path) as file:
         file.write(report.to_json().encode() + b"\n")

@@ -69,6 +69,7 @@ class Examination:
         source: the source, still open.
         labelling: labels, groups and class names.
         label_error: why labels could not be found though something claims to have them.
+        stamp: of the source, from before the first image was read.
         facts: image → what it is like; broken ones are missing.
         broken: image → why it cannot be read.
         exact: sets of images that are equal pixel for pixel, each ascending.
@@ -78,6 +79,7 @@ class Examination:
     source: ImageSource
     labelling: Labelling
     label_error: DataError | None
+    stamp: str
     facts: Mapping[int, Facts]
     broken: Mapping[int, str]
     exact: Sequence[Sequence[int]]
@@ -85,7 +87,13 @@ class Examination:
 
 
 def examine(
-    source: ImageSource, labels: str = "auto", workers: int = 2, progress: Progress | None = None
+    source: ImageSource,
+    labels: str = "auto",
+    workers: int = 2,
+    progress: Progress | None = None,
+    name_column: str | None = None,
+    label_column: str | None = None,
+    group_column: str | None = None,
 ) -> Examination:
     """Read every image once, and compare all with all.
 
@@ -94,8 +102,20 @@ def examine(
         labels: where the labels are, see `label_images`.
         workers: threads.
         progress: told how much is done; reading is half of it, comparing the other.
+        name_column: column of the image names in the table; None finds it.
+        label_column: column of the labels; None finds it.
+        group_column: column of the patient or lesion.
+
+    Raises:
+        UsageError: see `label_images`.
+        DataError: there is not enough memory.
     """
-    labelling, label_error = _labelling(source, labels)
+    stamp = source.stamp()
+    label_error: DataError | None = None
+    try:
+        labelling = label_images(source, labels, name_column, label_column, group_column)
+    except DataError as error:
+        labelling, label_error = label_images(source, "none"), error
     count = len(source)
     facts: dict[int, Facts] = {}
     broken: dict[int, str] = {}
@@ -114,14 +134,7 @@ def examine(
     )
     if progress is not None:
         progress(2 * count, 2 * count)
-    return Examination(source, labelling, label_error, facts, broken, exact, connected(count, pairs))
-
-
-def _labelling(source: ImageSource, labels: str) -> tuple[Labelling, DataError | None]:
-    try:
-        return label_images(source, labels), None
-    except DataError as error:
-        return label_images(source, "none"), error
+    return Examination(source, labelling, label_error, stamp, facts, broken, exact, connected(count, pairs))
 
 
 def _look_at(source: ImageSource, index: int) -> Facts | DataError:
@@ -133,17 +146,22 @@ def facts_of(pixels: NDArray[np.uint8]) -> Facts:
     """What is kept of an image [C, H, W]."""
     channels, height, width = pixels.shape
     digest = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=16)
-    digest.update(pixels.tobytes())
-    constant = max(float(channel.std()) for channel in pixels) < MIN_SPREAD
-    image = Image.fromarray(pixels[0] if channels == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+    digest.update(np.ascontiguousarray(pixels).data)
+    bands = [Image.fromarray(band) for band in pixels]
+    image = bands[0] if channels == 1 else Image.merge("RGB", bands)
+    # Of large images, all else would take many times their own memory.
+    counts = np.array(image.histogram(), np.float64).reshape(channels, 256) / (height * width)
+    levels = np.arange(256)
+    means = counts @ levels
+    constant = bool((counts @ levels**2 - means**2).max() < MIN_SPREAD**2)
     return Facts(
         width=width,
         height=height,
         channels=channels,
         pixels=digest.digest(),
         constant=constant,
-        dark=float((pixels < DARK).mean()) >= MOST,
-        bright=float((pixels > BRIGHT).mean()) >= MOST,
+        dark=bool(counts[:, :DARK].sum() >= MOST * channels),
+        bright=bool(counts[:, BRIGHT + 1 :].sum() >= MOST * channels),
         look=None if constant else look(image),
     )
 

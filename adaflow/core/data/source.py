@@ -7,7 +7,10 @@ import json
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -15,7 +18,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from adaflow.errors import DataError
+from adaflow.errors import DataError, FileError
 from adaflow.registry import Registry
 
 Label = int | tuple[float, ...]
@@ -30,11 +33,17 @@ class ImageSource(ABC):
         name: short and fit for a folder name; it becomes part of the run folder's name.
         class_names: the name of class k at position k, or None.
         ignored: names of the files that were passed over because they are no images, tables or `dataset.json`.
+        labels_from: where its own labels come from, for people, as in "dataset.json"; "" where it has nothing to say.
+        unused_labels: names for which it has a label, a group or a place in a division, but no image.
+        reopen: opens the same source anew, as it is then; None where it was not opened by `open_source`.
     """
 
     name: str
     class_names: tuple[str, ...] | None = None
     ignored: Sequence[str] = ()
+    labels_from: str = ""
+    unused_labels: Sequence[str] = ()
+    reopen: Callable[[], ImageSource] | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -79,8 +88,8 @@ class ImageSource(ABC):
         """
         return None
 
-    def tables(self) -> Mapping[str, bytes]:
-        """Name → content of the CSV and TSV files that lie among the images."""
+    def tables(self) -> Mapping[str, bytes | DataError]:
+        """Name → content of the CSV and TSV files that lie among the images, or why it cannot be read."""
         return {}
 
     def stamp(self) -> str:
@@ -123,11 +132,31 @@ def open_source(spec: str, readers: Registry[DatasetReader]) -> ImageSource:
     """
     for entry in readers:
         if entry.value.can_open(spec):
-            return entry.value.open(spec)
+            source = entry.value.open(spec)
+            source.reopen = partial(entry.value.open, spec)
+            return source
     known = ", ".join(entry.name for entry in readers) or "none"
     if os.path.exists(spec):
         raise DataError(f"no data set reader understands {spec}", f"Readers at hand: {known}.")
     raise DataError(f"there is no data set at {spec}", f"Give a folder or a zip of images. Readers at hand: {known}.")
+
+
+def check_unchanged(source: ImageSource, stamp: str) -> None:
+    """Make sure that the source is there, and what it was when it had this stamp.
+
+    Raises:
+        FileError: it is not.
+    """
+    try:
+        with source.reopen() if source.reopen is not None else nullcontext(source) as now:
+            reason = "" if now.stamp() == stamp else "its files are not those of before"
+    except DataError as error:
+        reason = error.message
+    if reason:
+        raise FileError(
+            f"{source.name} changed while it was read: {reason}",
+            "Nothing was written. Once it is there, and rests, the same command can be given again.",
+        )
 
 
 def read_or_error(source: ImageSource, index: int) -> NDArray[np.uint8] | DataError:
@@ -144,19 +173,25 @@ def first_images(source: ImageSource, indices: Iterable[int], count: int) -> lis
     Raises:
         DataError: none can be read.
     """
-    images: list[NDArray[np.uint8]] = []
+    return list(islice(readable_images(source, indices), count))
+
+
+def readable_images(source: ImageSource, indices: Iterable[int]) -> Iterator[NDArray[np.uint8]]:
+    """The images that can be read, one at a time, each [C, H, W].
+
+    Raises:
+        DataError: none can be read.
+    """
     reason = "it is empty"
     for index in indices:
         image = read_or_error(source, index)
         if isinstance(image, DataError):
-            reason = image.message
+            reason = reason and image.message
         else:
-            images.append(image)
-            if len(images) == count:
-                break
-    if not images:
+            reason = ""
+            yield image
+    if reason:
         raise DataError(f"no image of {source.name} can be read: {reason}")
-    return images
 
 
 def short_name(path: str | Path) -> str:

@@ -49,6 +49,23 @@ def validation_part(groups: Sequence[int | None], fraction: float, seed: int) ->
     return sorted(chosen)
 
 
+def describe_miss(chosen: int, images: int, fraction: float) -> str:
+    """A sentence where whole groups made the validation part much larger or smaller than asked for; else "".
+
+    Args:
+        chosen: images in it.
+        images: how many there are in all.
+        fraction: what was asked for.
+    """
+    target = fraction * images
+    if abs(chosen - target) <= max(1, target / 4):
+        return ""
+    return (
+        f"{chosen / images:.0%} of the images are set apart, not {fraction:.0%}: groups are too large to come nearer "
+        "without dividing one"
+    )
+
+
 def _members(groups: Sequence[int | None]) -> list[list[int]]:
     """The indices of each group, in order of their first."""
     members: list[list[int]] = []

@@ -21,7 +21,8 @@ from adaflow.errors import DataError
 MAX_BYTES = 256 << 20  # some three million rows of patients' data
 MAX_LINE = 1 << 20  # characters
 
-_EMPTY = frozenset({"nan", "NaN"})  # what pandas and numpy write for an empty cell
+# What pandas, R, SQL and Excel write for an empty cell.
+_EMPTY = frozenset({"nan", "NaN", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "None"})
 _ISIC_NAME = re.compile(r"ISIC_\d+", re.ASCII)
 _EXCEL_DELIMITER = re.compile(r"sep=([,;\t])", re.IGNORECASE)
 
@@ -49,7 +50,7 @@ class Table:
     skip: int
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Line number and cells of each row that is not blank; the cells are stripped.
+        """Line number and cells of each row that is not blank; the cells are not stripped, see `pick`.
 
         Raises:
             DataError: not text, broken quotes, a cell or line without end, or more cells than the header has.
@@ -57,7 +58,7 @@ class Table:
         records = _records(self.data, self.encoding, self.delimiter, self.where)
         width = len(self.columns)
         for line, cells in islice(records, self.skip, None):
-            if len(cells) > width and any(cells[width:]):
+            if len(cells) > width and any(map(str.strip, cells[width:])):
                 raise DataError(f"{self.where}, line {line} has {len(cells)} fields, the header {width}")
             yield line, cells
 
@@ -71,11 +72,9 @@ class Table:
         if count > 1:
             raise DataError(f"{self.where} has {count} columns {column!r}", "Rename all but one.")
         if count == 0:
-            lower = {name.lower(): name for name in self.columns[:200]}
-            near = difflib.get_close_matches(column.lower()[:80], lower, 1)
-            meant = f"Did you mean {lower[near[0]]!r}? " if near else ""
             raise DataError(
-                f"{self.where} has no column {column!r}", f"{meant}Its columns are: {list_names(self.columns)}."
+                f"{self.where} has no column {column!r}",
+                f"{did_you_mean(column, self.columns)}Its columns are: {list_names(self.columns)}.",
             )
         return self.columns.index(column)
 
@@ -120,7 +119,7 @@ def open_table(data: bytes, where: str) -> Table:
     records = _records(data, encoding, delimiter, where)
     if excel:
         next(records)
-    _, header = next(records, (0, []))
+    header = [cell.strip() for cell in next(records, (0, []))[1]]
     if not header:
         raise DataError(f"{where} is empty")
     names_image = is_image_name(header[0]) or _ISIC_NAME.fullmatch(header[0])
@@ -146,7 +145,7 @@ def load_table(path: Path) -> Table:
 def read_cells(table: Table, name_column: str, columns: Sequence[str], secret: bool = False) -> Cells:
     """The cells of some columns for each image.
 
-    Rows for the same image may repeat each other or leave cells empty. A cell with `nan` counts as empty.
+    Rows for the same image may repeat each other or leave cells empty. A cell with `NA` or the like counts as empty.
 
     Args:
         table: where to read.
@@ -166,11 +165,11 @@ def read_cells(table: Table, name_column: str, columns: Sequence[str], secret: b
     for line, row in table.rows():
         if len(row) <= last:
             raise DataError(f"{table.where}, line {line} has {len(row)} fields, the header {len(table.columns)}")
-        if not row[name_at]:
+        name = key(row[name_at].strip())
+        if not name:
             nameless += 1
             continue
         named += 1
-        name = key(row[name_at])
         cells = pick(row, at)
         cells = known.setdefault(cells, cells) if any(cells) else ()
         before = by_name.setdefault(name, cells)
@@ -179,7 +178,7 @@ def read_cells(table: Table, name_column: str, columns: Sequence[str], secret: b
         if not before:
             by_name[name] = cells
         elif cells and conflict is None:
-            first = next(number for number, earlier in table.rows() if key(earlier[name_at]) == name)
+            first = next(number for number, earlier in table.rows() if key(earlier[name_at].strip()) == name)
             shown = "" if secret else f", {list_names(before, 10)} and {list_names(cells, 10)}"
             conflict = DataError(
                 f"{table.where} has two rows for {printable(name)!r} with different {list_names(columns)}{shown} "
@@ -190,8 +189,8 @@ def read_cells(table: Table, name_column: str, columns: Sequence[str], secret: b
 
 
 def pick(row: Sequence[str], at: Sequence[int]) -> tuple[str, ...]:
-    """The cells at these positions; a cell with `nan` is empty."""
-    return tuple(["" if row[index] in _EMPTY else row[index] for index in at])
+    """The cells at these positions, stripped; a cell with `NA` or the like is empty."""
+    return tuple(["" if (cell := row[index].strip()) in _EMPTY else cell for index in at])
 
 
 def match(images: Sequence[str], rows: Collection[str], where: str) -> list[str | None]:
@@ -245,6 +244,13 @@ def _is_image_suffix(suffix: str) -> bool:
     return "/" not in suffix and is_image_name(f"x.{suffix}")
 
 
+def did_you_mean(column: str, columns: Sequence[str]) -> str:
+    """A question about the column whose name is most like `column`, with a space behind it; "" if none is like it."""
+    lower = {name.lower(): name for name in columns[:200]}
+    near = difflib.get_close_matches(column.lower()[:80], lower, 1)
+    return f"Did you mean {lower[near[0]]!r}? " if near else ""
+
+
 def list_names(names: Collection[str], most: int = 30) -> str:
     """The names, cut where they are many or long, for messages."""
     shown = [printable(name if len(name) <= 60 else name[:59] + "…") for name in islice(names, most)]
@@ -260,13 +266,12 @@ def _ends(name: str) -> Iterator[str]:
 
 
 def _records(data: bytes, encoding: str, delimiter: str, where: str) -> Iterator[tuple[int, list[str]]]:
-    """Line number and stripped cells of everything that is not blank."""
+    """Line number and cells of everything that is not blank."""
     reader = csv.reader(_lines(data, encoding, where), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         for row in reader:
-            cells = list(map(str.strip, row))
-            if any(cells):
-                yield reader.line_num, cells
+            if any(map(str.strip, row)):
+                yield reader.line_num, row
     except csv.Error as error:
         raise DataError(f"{where}, line {reader.line_num}: {error}", "Quotes may be unbalanced there.") from None
 

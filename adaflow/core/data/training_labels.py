@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from adaflow.core.data.dataset_json import MAX_CLASS
+from adaflow.core.data.dataset_json import MAX_CLASS, check_names
 from adaflow.core.data.source import ImageSource, Label
 from adaflow.errors import ConfigError, DataError
 
@@ -25,6 +25,7 @@ def label_table(source: ImageSource, labels: Sequence[Label | None]) -> Tensor:
     Raises:
         DataError: an image has no label, the labels are of several kinds or lengths, or a class is too high.
     """
+    check_names(source)
     _check_labels(source, labels)
     classes = [label for label in labels if isinstance(label, int)]
     if classes:
@@ -50,6 +51,7 @@ def class_numbers(source: ImageSource, labels: Sequence[Label | None]) -> Tensor
         ConfigError: the source has no classes.
         DataError: some images have none.
     """
+    check_names(source)
     if not any(isinstance(label, int) for label in labels):
         found = "vectors as" if any(labels) else "no"
         raise ConfigError(f"{source.name} has {found} labels, and --balance needs classes", "Train without --balance.")

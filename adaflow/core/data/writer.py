@@ -8,23 +8,24 @@ again with the same first line goes on behind the last image of which the journa
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
+import stat
 import time
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from adaflow.core.data.dataset_json import DATASET_JSON
-from adaflow.core.files import sync_folder
+from adaflow.core.files import not_ours, open_own, sync_folder
 from adaflow.core.lock import try_lock
 from adaflow.errors import FileError
 
@@ -62,23 +63,27 @@ class SetWriter(ABC):
     Args:
         dest: what to write; its folder exists.
         key: what the work depends on. What was begun with another key is thrown away.
+        holds: says whether what was noted of an image still holds; work is taken over up to the first that does not.
 
     Attributes:
         records: what is done, in the order of the source.
         outdated: whether work begun with another key was thrown away.
 
     Raises:
-        FileError: another process writes `dest`.
+        FileError: another process writes `dest`, or something of others has one of the hidden names.
         OSError: a failure of the file system.
     """
 
-    def __init__(self, dest: Path, key: Mapping[str, Any]) -> None:
+    def __init__(
+        self, dest: Path, key: Mapping[str, Any], holds: Callable[[Record], bool] = lambda record: True
+    ) -> None:
         self.dest = dest
-        self.partial = dest.with_name(f".{dest.name}.partial")
+        self.partial = _hidden(dest, "partial")
         self.records: list[Record] = []
         self.outdated = False
         self._first_line = json.dumps(key, sort_keys=True).encode() + b"\n"
-        self._journal_path = dest.with_name(f".{dest.name}.partial.jsonl")
+        self._holds = holds
+        self._journal_path = _hidden(dest, "partial.jsonl")
         self._unsaved: list[Record] = []
         self._flushed = time.monotonic()
 
@@ -86,14 +91,17 @@ class SetWriter(ABC):
         self._journal = self._locked_journal()
         try:
             lines = self._journal.readlines()
+            self._claim(lines)
             if lines[:1] != [self._first_line]:
                 self.outdated = bool(lines)
                 self._journal.truncate(0)  # at once, lest a kill leave old lines behind the new first one
+                self._journal.seek(0)
+                self._journal.write(self._first_line)
+                self._journal.flush()
+                os.fsync(self._journal.fileno())  # before there is work that nothing would show to be ours
                 lines = [self._first_line]
-            self.records = self._open(_parse(lines[1:]))
+            self.records = self._open(takewhile(self._holds, _parse(lines[1:])))
             self._journal_end = sum(map(len, lines[: 1 + len(self.records)]))
-            self._journal.seek(0)
-            self._journal.write(self._first_line)
             self._journal.truncate(self._journal_end)
         except BaseException:
             self._journal.close()
@@ -149,8 +157,27 @@ class SetWriter(ABC):
         self._remove()
         self._journal_path.unlink()
 
+    def _claim(self, lines: Sequence[bytes]) -> None:
+        """Make sure that the hidden names are ours: the journal has these lines.
+
+        Raises:
+            FileError: one of them is not.
+        """
+        try:
+            if lines and not _is_journal(lines[0]):
+                raise not_ours(self._journal_path)
+            self._check_partial(begun=bool(lines))
+        except FileError:
+            if not lines:
+                self._journal_path.unlink()
+            raise
+
     @abstractmethod
-    def _open(self, noted: Sequence[Record]) -> list[Record]:
+    def _check_partial(self, begun: bool) -> None:
+        """Raise FileError if what has the name of the partial set is not ours; `begun`: a journal speaks of it."""
+
+    @abstractmethod
+    def _open(self, noted: Iterable[Record]) -> list[Record]:
         """Open the partial set behind the noted images whose bytes are as noted; these are returned."""
 
     @abstractmethod
@@ -174,7 +201,7 @@ class SetWriter(ABC):
     def _locked_journal(self) -> BinaryIO:
         """The journal, open and locked against other processes."""
         while True:
-            journal = _open_or_create(self._journal_path)
+            journal = open_own(self._journal_path)
             if not try_lock(journal):
                 journal.close()
                 raise FileError(f"another process is preparing {self.dest}", "Wait for it, or stop it first.")
@@ -217,8 +244,10 @@ class ZipWriter(SetWriter):
         self._file.seek(0)
         return hashlib.file_digest(self._file, "sha256").hexdigest()
 
-    def _open(self, noted: Sequence[Record]) -> list[Record]:
-        self._file = _open_or_create(self.partial)
+    def _check_partial(self, begun: bool) -> None:
+        self._file = open_own(self.partial)
+
+    def _open(self, noted: Iterable[Record]) -> list[Record]:
         self._members: list[zipfile.ZipInfo] = []
         kept: list[Record] = []
         end = 0
@@ -272,8 +301,17 @@ class FolderWriter(SetWriter):
     def sha256(self) -> None:
         """None: a folder is no file."""
 
-    def _open(self, noted: Sequence[Record]) -> list[Record]:
+    def _check_partial(self, begun: bool) -> None:
+        # What is in these folders will be removed, so both must be ours.
+        for path in (self.partial, _hidden(self.dest, "old")):
+            if os.path.lexists(path) and not (begun and stat.S_ISDIR(os.lstat(path).st_mode)):
+                raise not_ours(path)
+
+    def _open(self, noted: Iterable[Record]) -> list[Record]:
         self.partial.mkdir(exist_ok=True)
+        for path in list(self.partial.rglob("*")):
+            if path.is_symlink():
+                path.unlink()
         kept: list[Record] = []
         for record in noted:
             if record.member is not None and not _file_has_crc(self.partial / record.member, record.size, record.crc):
@@ -289,28 +327,47 @@ class FolderWriter(SetWriter):
         assert record.member is not None
         path = self.partial / record.member
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
+        with open(path, "xb") as file:
+            file.write(data)
 
     def _finish(self, dataset_json: str) -> None:
-        (self.partial / DATASET_JSON).write_text(dataset_json, encoding="utf-8")
+        with open(self.partial / DATASET_JSON, "xb") as file:
+            file.write(dataset_json.encode())
         if hasattr(os, "sync"):
             os.sync()  # one call for all files
 
     def _replace(self) -> None:
-        old = self.dest.with_name(f".{self.dest.name}.old")
+        old = _hidden(self.dest, "old")
         if self.dest.exists():
             shutil.rmtree(old, ignore_errors=True)
             os.replace(self.dest, old)
         os.replace(self.partial, self.dest)
+        if old.is_symlink():
+            old.unlink()
         shutil.rmtree(old, ignore_errors=True)
 
     def _remove(self) -> None:
         shutil.rmtree(self.partial)
 
 
-def _open_or_create(path: Path) -> io.BufferedRandom:
-    """Open a file for reading and writing with what it holds."""
-    return open(path, "r+b", opener=lambda name, flags: os.open(name, flags | os.O_CREAT, 0o666))
+def remove_leftovers(dest: Path) -> None:
+    """Remove what a kill just after `dest` had got its name left: a journal of ours without a partial set."""
+    path = _hidden(dest, "partial.jsonl")
+    if not os.path.lexists(path) or os.path.lexists(_hidden(dest, "partial")):
+        return
+    with suppress(OSError, FileError), open_own(path) as journal:
+        if _is_journal(journal.readline()) and try_lock(journal):
+            shutil.rmtree(_hidden(dest, "old"), ignore_errors=True)
+            path.unlink()
+
+
+def _hidden(dest: Path, ending: str) -> Path:
+    """A hidden neighbour."""
+    return dest.parent / f".{dest.name}.{ending}"
+
+
+def _is_journal(first_line: bytes) -> bool:
+    return first_line.startswith(b"{")
 
 
 def _parse(lines: Sequence[bytes]) -> list[Record]:

@@ -59,6 +59,7 @@ class Cifar10(ImageSource):
     """
 
     name = "cifar10"
+    labels_from = "the batches"
 
     def __init__(self, files: Iterable[tuple[str, bytes]], where: str) -> None:
         batches: dict[str, tuple[NDArray[np.uint8], list[int]]] = {}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class FolderSource(ImageFiles):
-    """The images in a folder and its sub-folders, sorted by relative path; labels from a `dataset.json` in the folder.
+    """The images in a folder and its sub-folders, sorted by relative path; labels from its `dataset.json`.
 
     Hidden files and macOS leftovers are passed over. Links are followed; a folder that can be reached in several ways
     is read once. Bytes of a name that are no text are written out, as in `b\\udcfcrste.png`.

@@ -36,6 +36,7 @@ class Lesions(ImageSource):
     """
 
     class_names = CLASS_NAMES
+    labels_from = "the drawing"
 
     def __init__(self, resolution: int = 64, images: int = 2000, seed: int = 0) -> None:
         self.resolution = resolution

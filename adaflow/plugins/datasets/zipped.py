@@ -39,7 +39,7 @@ METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ"}
 
 
 class ZipSource(ImageFiles):
-    """The images in a zip, stored or deflated, sorted by name; labels from a `dataset.json` at its top.
+    """The images in a zip, stored or deflated, sorted by name; labels from its `dataset.json`.
 
     Every read opens the archive for itself: threads and forked processes have no file position to share.
 
@@ -168,7 +168,7 @@ def _check(where: str, name: str, member: zipfile.ZipInfo) -> None:
 
 
 def _is_used(name: str) -> bool:
-    return is_image_name(name) or is_table_name(name) or name == DATASET_JSON
+    return is_image_name(name) or is_table_name(name) or posixpath.basename(name) == DATASET_JSON
 
 
 def _check_sizes(where: str, members: Iterable[zipfile.ZipInfo], size: int) -> None:
