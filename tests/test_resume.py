@@ -1,5 +1,6 @@
 """Resuming is exact, and no kill loses a run."""
 
+import copy
 import json
 import multiprocessing
 import os
@@ -91,6 +92,25 @@ def test_resume_is_exact(tmp_path, cut):
     steps(second, 20 - cut)
     assert whole.state.p != whole.config.augment.p
     assert differences(whole.state.state_dict(), second.state.state_dict()) == []
+
+
+def test_checkpoints_of_older_versions(tmp_path):
+    """Weights and averages lay rows first, the optimizer was another, and bad updates were numbers."""
+    state = saved(steps(small_run(tmp_path), 6), tmp_path)
+    whole, old = small_run(tmp_path), small_run(tmp_path)
+    whole.state.load_state_dict(copy.deepcopy(state), whole.world)
+    rows_first = {name: {key: value.contiguous() for key, value in state[name].items()} for name in ("G", "D", "G_ema")}
+    for name in ("G_opt", "D_opt"):
+        averages = {
+            index: {key: value.contiguous() for key, value in entry.items()}
+            for index, entry in state[name]["state"].items()
+        }
+        groups = [{**group, "fused": None} for group in state[name]["param_groups"]]
+        rows_first[name] = {"state": averages, "param_groups": groups}
+    assert state["D_opt"]["state"][2]["exp_avg_sq"].stride() != rows_first["D_opt"]["state"][2]["exp_avg_sq"].stride()
+    counts = {loss: int(count) for loss, count in state["bad_updates"].items()}
+    old.state.load_state_dict({**state, **rows_first, "bad_updates": counts}, old.world)
+    assert differences(steps(whole, 3).state.state_dict(), steps(old, 3).state.state_dict()) == []
 
 
 def test_a_difference_would_be_seen(tmp_path):

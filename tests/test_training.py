@@ -73,7 +73,8 @@ def test_two_processes_give_the_losses_of_one():
     assert "Loss/r1_penalty" in one[16]
     assert "Loss/pl_penalty" in one[4]
     close(one[:6], two[:6], 1e-5)
-    close(one, two, 2e-3)
+    # One activation that rounding takes to the other side of the kink of the leaky ReLU, and the runs drift apart.
+    close(one, two, 2e-2)
 
 
 def test_accumulation_gives_the_losses_of_one_pass(tmp_path):
@@ -178,6 +179,16 @@ def test_r1_reaches_through_the_augmentation(tmp_path):
     assert 0.1 < (gradient == 0).float().mean() < 0.4  # a quarter, less at the edges
 
 
+def bad_updates(run):
+    return {loss: int(count) for loss, count in run.state.bad_updates.items() if count}
+
+
+def until_p_is_adapted(run):
+    """Counts of bad updates are looked at when the host waits for the device anyway."""
+    for _ in range(run.config.augment.interval):
+        training_step(run)
+
+
 def test_bad_gradients_are_left_out_and_then_stop_the_run(tmp_path):
     run = small_run(tmp_path)
     training_step(run)
@@ -186,14 +197,14 @@ def test_bad_gradients_are_left_out_and_then_stop_the_run(tmp_path):
     with torch.no_grad():
         next(run.state.G.parameters()).fill_(float("nan"))
     training_step(run)
-    assert run.state.bad_updates == {"discriminator_loss": 1, "generator_loss": 1}
+    assert bad_updates(run) == {"discriminator_loss": 1, "generator_loss": 1}
     assert all(torch.equal(value, before[name]) for name, value in run.state.D.state_dict().items())
     assert run.state.G.mapping.w_avg.isfinite().all()
     assert not run.w_mean.any()
     for _ in range(MAX_BAD_UPDATES - 2):
         training_step(run)
     with pytest.raises(DivergedError, match="not finite"):
-        training_step(run)
+        until_p_is_adapted(run)
 
 
 def test_rare_losses_diverge_too(tmp_path, monkeypatch):
@@ -203,10 +214,10 @@ def test_rare_losses_diverge_too(tmp_path, monkeypatch):
     monkeypatch.setattr(losses, "path_length_penalty", nan)
     for _ in range(2 * MAX_BAD_UPDATES - 2):
         training_step(run)
-    assert run.state.bad_updates == {"path_length_loss": MAX_BAD_UPDATES - 1}
+    assert bad_updates(run) == {"path_length_loss": MAX_BAD_UPDATES - 1}
     assert run.state.pl_mean.isfinite()
     with pytest.raises(DivergedError, match="path length loss"):
-        training_step(run)
+        until_p_is_adapted(run)
 
 
 def test_controllers_say_where_p_starts(tmp_path):

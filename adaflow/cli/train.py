@@ -115,6 +115,12 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of everything random.", rich_help_panel=SCHEDULE)] = None,
     gamma: Annotated[float | None, typer.Option(help="Weight of R1.", rich_help_panel=NETWORK)] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of both networks.", rich_help_panel=NETWORK)] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="fp32, tf32 (GPUs), bf16, or auto (default): bf16 where it is faster.", rich_help_panel=NETWORK
+        ),
+    ] = None,
     cbase: Annotated[int | None, typer.Option(help="Channels × resolution.", rich_help_panel=NETWORK)] = None,
     cmax: Annotated[int | None, typer.Option(help="Most channels of a layer.", rich_help_panel=NETWORK)] = None,
     map_layers: Annotated[
@@ -157,6 +163,7 @@ def train(
         typer.echo("To go on with a run where it stopped, name its folder.", err=True)
     flags = {
         "preset": cfg,
+        "precision": precision,
         "init_from": os.path.abspath(start) if start else None,
         "data": {
             "source": data or None,

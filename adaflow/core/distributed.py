@@ -150,7 +150,7 @@ class World(AbstractContextManager["World"]):
         return result
 
 
-def average_gradients(world: World, parameters: Sequence[Tensor], also: Iterable[Tensor] = ()) -> bool:
+def average_gradients(world: World, parameters: Sequence[Tensor], also: Iterable[Tensor] = ()) -> Tensor:
     """Average gradients over all processes in one flat all-reduce.
 
     Args:
@@ -159,14 +159,13 @@ def average_gradients(world: World, parameters: Sequence[Tensor], also: Iterable
         also: other tensors to average on the way, such as the running mean of w.
 
     Returns:
-        Whether all gradients are finite: the same answer in every process.
+        Whether all of them are finite: a boolean scalar on the device, the same in every process.
     """
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    extra = list(also)
-    flat = torch.cat([tensor.reshape(-1) for tensor in (*gradients, *extra)])
+    tensors = [parameter.grad for parameter in parameters if parameter.grad is not None] + list(also)
     if world.size > 1:
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         world.sum_(flat).div_(world.size)
-        pieces = torch.split(flat, [tensor.numel() for tensor in (*gradients, *extra)])
-        for tensor, piece in zip((*gradients, *extra), pieces, strict=True):
-            tensor.copy_(piece.view_as(tensor))
-    return bool(flat.isfinite().all())
+        pieces = torch.split(flat, [tensor.numel() for tensor in tensors])
+        torch._foreach_copy_(tensors, [piece.view_as(tensor) for piece, tensor in zip(pieces, tensors, strict=True)])
+    # A sum of squares is not finite where a number, or its square, which Adam wants, is not.
+    return torch.stack(torch._foreach_norm(tensors)).isfinite().all()

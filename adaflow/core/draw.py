@@ -145,6 +145,21 @@ class Draws(ABC):
     def draw(self, name: str, place: int = 0) -> Draw:
         """The draw of the transform `name` at its place number `place`, from the beginning."""
 
+    def open(
+        self, places: Sequence[tuple[str, int]], probabilities: Sequence[float | Tensor]
+    ) -> tuple[list[Draw], Tensor]:
+        """The draws of K places with their first number used for a gate, and the gates.
+
+        Args:
+            places: (name, place) of each.
+            probabilities: of each gate, as for `Draw.fires`.
+
+        Returns:
+            K draws; [K, N] bool.
+        """
+        draws = [self.draw(*place) for place in places]
+        return draws, torch.stack([draw.fires(p) for draw, p in zip(draws, probabilities, strict=True)])
+
     def prefetch(self, places: Sequence[tuple[str, int]]) -> None:  # noqa: B027
         """Announce the (name, place) of draws that will be wanted, so that their numbers can be made in one go."""
 
@@ -162,18 +177,38 @@ class RandomDraws(Draws):
         self.seed = seed
         self.stream = stream
         self.images = images
-        self.first: dict[tuple[str, int], Tensor] = {}
+        self.rows: dict[tuple[str, int], int] = {}
+        self.first: Tensor | None = None
 
     def draw(self, name: str, place: int = 0) -> RandomDraw:
         """The random draw of one transform at one place."""
         key = _transform_key(self.seed, self.stream, name, place)
-        return RandomDraw(key, self.images, self.first.get((name, place)))
+        row = self.rows.get((name, place))
+        return RandomDraw(key, self.images, None if self.first is None or row is None else self.first[row])
+
+    def open(
+        self, places: Sequence[tuple[str, int]], probabilities: Sequence[float | Tensor]
+    ) -> tuple[list[Draw], Tensor]:
+        """As in the base class; the gates are compared in one go."""
+        if self.first is None or any(place not in self.rows for place in places):
+            self.prefetch(places)
+        assert self.first is not None
+        rows = [self.rows[place] for place in places]
+        consecutive = rows == list(range(rows[0], rows[0] + len(rows)))
+        first = self.first[rows[0] : rows[0] + len(rows)] if consecutive else self.first[rows]
+        thresholds = _stacked(probabilities, first.device)
+        draws: list[Draw] = []
+        for place, numbers in zip(places, first.unbind(), strict=True):
+            draw = RandomDraw(_transform_key(self.seed, self.stream, *place), self.images, numbers)
+            draw.used = 1
+            draws.append(draw)
+        return draws, first[:, :, 0] < thresholds[:, None]
 
     def prefetch(self, places: Sequence[tuple[str, int]]) -> None:
         """Make the first numbers of all these draws in one call. They are the same numbers without it."""
         keys = [_transform_key(self.seed, self.stream, name, place) for name, place in places]
-        numbers = random.uniform(keys, self.images, (FIRST_NUMBERS,))
-        self.first = dict(zip(places, numbers, strict=True))
+        self.first = random.uniform(keys, self.images, (FIRST_NUMBERS,))
+        self.rows = {place: row for row, place in enumerate(places)}
 
 
 class PercentileDraws(Draws):
@@ -190,3 +225,10 @@ class PercentileDraws(Draws):
 @lru_cache(maxsize=4096)
 def _transform_key(seed: int, stream: str, name: str, place: int) -> int:
     return random.stream_key(seed, "augment", stream, name, place)
+
+
+def _stacked(numbers: Sequence[float | Tensor], device: torch.device) -> Tensor:
+    """Numbers, or 0-d tensors, as one float32 tensor."""
+    if any(isinstance(number, Tensor) for number in numbers):
+        return torch.stack([torch.as_tensor(number, dtype=torch.float32, device=device) for number in numbers])
+    return torch.tensor(numbers, dtype=torch.float32, device=device)

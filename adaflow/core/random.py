@@ -17,6 +17,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from adaflow.cuda.library import call as native_call
+from adaflow.cuda.library import declare, native
+
 WORD = 0xFFFFFFFF
 ROUNDS = 10
 # Philox works on the words (0, 2) and (1, 3) in pairs. A round multiplies words 2 and 0, in this order.
@@ -45,7 +48,11 @@ def uniform(key: int | Sequence[int], images: Tensor, shape: tuple[int, ...] = (
     Returns:
         [N, *shape] float32, or [K, N, *shape] when `key` is a sequence.
     """
+    if images.dtype != torch.int64 or images.dim() != 1:
+        raise TypeError(f"images must be int64 [N], not {images.dtype} {list(images.shape)}")
     elements = math.prod(shape)
+    if native(images.device) is not None:
+        return _native_uniform(key, images, elements, call).view(*_batch(key, images), *shape)
     numbers = _words(key, images, -(-elements // 4), call)[..., :elements]
     # 23 bits and a half: exact in float32, never 0 and never 1.
     numbers = (numbers >> 9).to(torch.float32).add_(0.5).mul_(2.0**-23)
@@ -85,10 +92,24 @@ def philox(counter: Tensor, key: Tensor) -> Tensor:
     return torch.stack((even[0], odd[0], even[1], odd[1]))
 
 
+def _native_uniform(key: int | Sequence[int], images: Tensor, elements: int, call: int) -> Tensor:
+    """[N · elements] or [K · N · elements] uniform numbers, by a native kernel."""
+    keys = _key_numbers((key,) if isinstance(key, int) else tuple(key), images.device)
+    images = images.contiguous()
+    numbers = torch.empty(len(keys) * len(images) * elements, device=images.device)
+    native_call(
+        "adaflow_uniform_f32", images.device, numbers.data_ptr(), keys.data_ptr(), images.data_ptr(),
+        len(keys), len(images), elements, call,
+    )  # fmt: skip
+    return numbers
+
+
+def _batch(key: int | Sequence[int], images: Tensor) -> tuple[int, ...]:
+    return (len(images),) if isinstance(key, int) else (len(key), len(images))
+
+
 def _words(key: int | Sequence[int], images: Tensor, blocks: int, call: int) -> Tensor:
     """[N, 4·blocks] or [K, N, 4·blocks] random 32-bit words from the counters (block, call, image low, image high)."""
-    if images.dtype != torch.int64 or images.dim() != 1:
-        raise TypeError(f"images must be int64 [N], not {images.dtype} {list(images.shape)}")
     keys = (key,) if isinstance(key, int) else tuple(key)
     counter = torch.empty(4, 1, len(images), blocks, dtype=torch.int64, device=images.device)
     counter[0] = torch.arange(blocks, device=images.device)
@@ -106,6 +127,15 @@ def _key_words(keys: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(words, dtype=torch.int64, device=device).view(2, len(keys), 1, 1)
 
 
+@lru_cache(maxsize=256)
+def _key_numbers(keys: tuple[int, ...], device: torch.device) -> Tensor:
+    """[K] int64 with the bits of each key."""
+    return torch.tensor([key - (key >> 63 << 64) for key in keys], dtype=torch.int64, device=device)
+
+
 @lru_cache(maxsize=32)
 def _constant(values: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.int64, device=device)
+
+
+declare("adaflow_uniform_f32", "pppqqqq")

@@ -11,6 +11,7 @@ from typing import Any
 from adaflow.config import Table, from_table, merge
 from adaflow.core.build import format_item, parse_plugin
 from adaflow.core.data.dataset import DataConfig, Dataset
+from adaflow.core.precision import AUTO, choose_precision
 from adaflow.core.presets import preset_table
 from adaflow.core.run_config import RunConfig, ScheduleConfig
 from adaflow.errors import ConfigError, UsageError
@@ -65,7 +66,7 @@ def resolve_config(
         data, dataset: the data, loaded.
         plugins: to know the settings of controllers.
         processes: how many share a batch.
-        on_gpu: the default preset is `auto` on a GPU and `tiny` on a CPU.
+        on_gpu: the default preset is `auto` on a GPU and `tiny` on a CPU, and "auto" of precision depends on it, too.
         target: `--target`, a setting of the controller. Without a controller, a given p stays fixed.
 
     Raises:
@@ -82,12 +83,16 @@ def resolve_config(
         batch = from_table(ScheduleConfig, table["schedule"], "schedule.").batch
         preset["loss"]["r1_gamma"] = 0.0002 * dataset.resolution**2 / batch
         preset["schedule"]["ema_kimg"] = batch * 10 / 32
-    table = merge(preset, table, {"data": dataclasses.asdict(data)})
+    table = merge(preset, {"precision": AUTO}, table, {"data": dataclasses.asdict(data)})
     augment = table.setdefault("augment", {})
     augment.setdefault("controller", "fixed" if "p" in augment else "rt")
     config = from_table(RunConfig, table)
     controller = full_controller(config.augment.controller, plugins, target, bool(config.init_from))
-    return dataclasses.replace(config, augment=dataclasses.replace(config.augment, controller=controller))
+    return dataclasses.replace(
+        config,
+        augment=dataclasses.replace(config.augment, controller=controller),
+        precision=choose_precision(config.precision, on_gpu, config.generator),
+    )
 
 
 def full_controller(text: str, plugins: PluginManager, target: float | None, pretrained: bool) -> str:

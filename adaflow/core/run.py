@@ -21,6 +21,7 @@ from adaflow.core.logger import Logger
 from adaflow.core.metric import Metric
 from adaflow.core.networks import Discriminator, Generator
 from adaflow.core.p_controller import PController
+from adaflow.core.precision import allow_tf32, set_precision
 from adaflow.core.random import stream_key
 from adaflow.core.run_config import OptimizerConfig, RunConfig, shard_count
 from adaflow.core.snapshot import load_network
@@ -106,6 +107,10 @@ class Run:
                         "Its resolution, channels, labels and layer sizes must be those of the new run.",
                     ) from error
         G, D, G_ema = G.to(device), D.to(device), G_ema.to(device)
+        # The averaged generator stays in float32: what a run draws and measures is what `adaflow generate` will draw.
+        for trained in (G, D):
+            set_precision(trained, config.precision)
+        allow_tf32(config.precision)
         loss, optimizer = config.loss, config.optimizer
         return TrainState(
             G=G,
@@ -177,8 +182,9 @@ def adam(network: nn.Module, config: OptimizerConfig, lr: float, interval: int, 
     """Adam whose rate and betas make up for the extra steps of lazy regularisation (arXiv 1912.04958, §3.1).
 
     With a regulariser at every k-th step there are k + 1 updates where there were k: each is k/(k+1) of a step.
+    It is the fused one, which can leave out a step without the host knowing (see `training_step.update`).
     """
     c = interval / (interval + 1) if regularised else 1.0
     betas = (config.beta1**c, config.beta2**c)
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return torch.optim.Adam(parameters, lr=lr * c, betas=betas, eps=config.eps)
+    return torch.optim.Adam(parameters, lr=lr * c, betas=betas, eps=config.eps, fused=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from adaflow.core.data.dataset import DataConfig
 from adaflow.core.losses import LossConfig
 from adaflow.core.networks import DiscriminatorConfig, GeneratorConfig
+from adaflow.core.precision import check_precision
 from adaflow.errors import ConfigError
 
 
@@ -114,6 +115,8 @@ class RunConfig:
         augment: transforms and p.
         schedule: length, batch, snapshots.
         preset: the name of the preset the defaults came from.
+        precision: what the networks compute in: "fp32", "tf32" or "bf16" (see `core/precision.py`). A new run has it
+            chosen for the machine; a run without the setting began when there was float32 only.
         metrics: computed at every snapshot, each with its settings.
         loggers: where statistics go.
         init_from: network file whose weights the run starts from, or "".
@@ -129,11 +132,16 @@ class RunConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     preset: str = "auto"
+    precision: str = "fp32"
     metrics: tuple[str, ...] = ()
     loggers: tuple[str, ...] = ("console", "jsonl", "tensorboard")
     init_from: str = ""
     plugins: tuple[str, ...] = ()
     block: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check names."""
+        check_precision(self.precision)
 
 
 def shard_count(config: RunConfig, processes: int) -> int:

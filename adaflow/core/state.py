@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import Adam
 
 from adaflow.core.distributed import World
 from adaflow.core.networks import Discriminator, Generator
@@ -30,8 +30,9 @@ class Stateful(Protocol):
 OBSERVED = 6
 """Sums kept for the controller: sign(D(real)), D(real), D(fake), their count, D(val) and its count."""
 
-MODULES = ("G", "D", "G_ema", "G_opt", "D_opt", "statistics")
-VALUES = ("p", "saturated", "step", "images", "tick", "tick_start", "bad_updates", "seconds", "tick_seconds")
+MODULES = ("G", "D", "G_ema", "statistics")
+OPTIMIZERS = ("G_opt", "D_opt")
+VALUES = ("p", "saturated", "step", "images", "tick", "tick_start", "seconds", "tick_seconds")
 
 
 @dataclass
@@ -51,7 +52,7 @@ class TrainState:
         images: images shown to D so far.
         tick: ticks done.
         tick_start: images at which the present tick began.
-            bad_updates: loss → updates left out in a row because of non-finite gradients.
+            bad_updates: loss → updates left out in a row because of non-finite gradients, an int64 scalar.
         seconds: spent in training, over all sittings, up to the present tick.
         tick_seconds: spent in the present tick before a stop.
     """
@@ -59,8 +60,8 @@ class TrainState:
     G: Generator
     D: Discriminator
     G_ema: Generator
-    G_opt: Optimizer
-    D_opt: Optimizer
+    G_opt: Adam
+    D_opt: Adam
     statistics: Statistics
     plugins: dict[str, Stateful]
     pl_mean: Tensor
@@ -73,13 +74,14 @@ class TrainState:
     tick_start: int = 0
     seconds: float = 0.0
     tick_seconds: float = 0.0
-    bad_updates: dict[str, int] = field(default_factory=dict)
+    bad_updates: dict[str, Tensor] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values only, so that it loads without running any code."""
         return {
-            **{name: getattr(self, name).state_dict() for name in MODULES},
+            **{name: getattr(self, name).state_dict() for name in (*MODULES, *OPTIMIZERS)},
             **{name: getattr(self, name) for name in VALUES},
+            "bad_updates": self.bad_updates,
             "pl_mean": self.pl_mean,
             "observed": self.observed,
             "plugins": [self.plugin_states()],
@@ -114,10 +116,14 @@ class TrainState:
         try:
             for name in MODULES:
                 getattr(self, name).load_state_dict(state[name])
+            for name in OPTIMIZERS:
+                load_adam(getattr(self, name), state[name])
         except (RuntimeError, ValueError) as error:
             raise FileError(f"the checkpoint does not fit this configuration: {str(error).splitlines()[0]}") from error
         for name in VALUES:
             setattr(self, name, state[name])
+        device = self.pl_mean.device
+        self.bad_updates = {name: torch.as_tensor(n, device=device) for name, n in state["bad_updates"].items()}
         for name, plugin in self.plugins.items():
             plugin.load_state_dict(plugin_states.get(name, {}))
         self.pl_mean.copy_(state["pl_mean"])
@@ -132,6 +138,19 @@ class TrainState:
         world.sum_(self.observed)
         if not world.is_first:
             self.observed.zero_()
+
+
+def load_adam(optimizer: Adam, state: dict[str, Any]) -> None:
+    """Take over a saved state, also of a run that began when weights lay otherwise in memory.
+
+    The fused optimizer goes through weights and averages in the order of memory, and does not check that they share it.
+    """
+    groups = [{**group, "fused": True} for group in state["param_groups"]]
+    optimizer.load_state_dict({**state, "param_groups": groups})
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if value.shape == parameter.shape and value.stride() != parameter.stride():
+                values[name] = torch.empty_like(parameter).copy_(value)
 
 
 def find_foreign(value: Any) -> str | None:

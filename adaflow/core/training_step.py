@@ -34,8 +34,8 @@ def training_step(run: Run) -> None:
     if loss.r1_gamma > 0 and state.step % loss.r1_interval == 0:
         update(run, state.D, state.D_opt, r1_loss, gain=loss.r1_interval)
 
-    if update(run, state.G, state.G_opt, generator_loss):
-        state.G.mapping.track(run.w_mean)
+    taken = update(run, state.G, state.G_opt, generator_loss)
+    state.G.mapping.track(torch.where(taken, run.w_mean, state.G.mapping.w_avg))
     run.w_mean.zero_()
     if loss.pl_weight > 0 and state.step % loss.pl_interval == 0:
         update(run, state.G, state.G_opt, path_length_loss, gain=loss.pl_interval)
@@ -45,24 +45,23 @@ def training_step(run: Run) -> None:
     average_weights(run)
     if state.step % run.config.augment.interval == 0:
         adapt_p(run)
+        give_up_on_bad_updates(state)
 
 
 def update(
     run: Run,
     network: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Adam,
     loss: Callable[[Run, Tensor], Tensor],
     gain: float = 1.0,
-) -> bool:
+) -> Tensor:
     """One optimizer step of `network` on `gain` × the mean of `loss(run, counters)` over the batch.
 
-    With non-finite gradients the step is left out.
+    With non-finite gradients the step is left out, and counted in `state.bad_updates`. The host does not wait for the
+    device to know.
 
     Returns:
-        Whether the step was taken.
-
-    Raises:
-        DivergedError: that happened many times in a row with this loss.
+        Whether the step was taken, a boolean scalar.
     """
     state = run.state
     trainable = run.trainable[network]
@@ -71,25 +70,30 @@ def update(
         parameter.grad = None
     shards = run.shards()
     for counters in shards:
-        (loss(run, counters).mean() * (gain / len(shards))).backward()  # type: ignore[no-untyped-call]
+        # Nothing but the weights needs a gradient, not even images that R1 differentiated with respect to.
+        torch.autograd.backward(loss(run, counters).mean() * (gain / len(shards)), inputs=list(trainable))
     finite = average_gradients(run.world, list(trainable), also=[run.w_mean])
-    if finite:
-        optimizer.step()
-        state.bad_updates.pop(loss.__name__, None)
-    else:
-        count_bad_update(state, loss.__name__)
+    # The fused optimizer reads this on the device, and leaves weights and its state alone where it is 1.
+    optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+    optimizer.step()
+    bad = state.bad_updates.setdefault(loss.__name__, torch.zeros_like(finite, dtype=torch.int64))
+    state.bad_updates[loss.__name__] = torch.where(finite, 0, bad + 1)
     return finite
 
 
-def count_bad_update(state: TrainState, loss: str) -> None:
-    """Count updates in a row with non-finite gradients of a loss, and give up after many."""
-    state.bad_updates[loss] = state.bad_updates.get(loss, 0) + 1
-    if state.bad_updates[loss] >= MAX_BAD_UPDATES:
-        raise DivergedError(
-            f"gradients of the {loss.replace('_', ' ')} were not finite {MAX_BAD_UPDATES} times in a row, "
-            f"at {state.images / 1000:.1f} kimg",
-            "Go back to an earlier snapshot with --init-from, and lower --lr or raise --gamma or --batch.",
-        )
+def give_up_on_bad_updates(state: TrainState) -> None:
+    """End a run that gets nowhere.
+
+    Raises:
+        DivergedError: gradients of one of the losses were not finite many times in a row.
+    """
+    for loss, count in zip(state.bad_updates, torch.stack(list(state.bad_updates.values())).tolist(), strict=True):
+        if count >= MAX_BAD_UPDATES:
+            raise DivergedError(
+                f"gradients of the {loss.replace('_', ' ')} were not finite {count} times in a row, "
+                f"at {state.images / 1000:.1f} kimg",
+                "Go back to an earlier snapshot with --init-from, and lower --lr or raise --gamma or --batch.",
+            )
 
 
 def discriminator_loss(run: Run, counters: Tensor) -> Tensor:
@@ -99,16 +103,18 @@ def discriminator_loss(run: Run, counters: Tensor) -> Tensor:
         ws, fake_labels = sample_ws(run, counters, "D")
         fakes = state.G.synthesis(ws, noise=noise_source(run, counters, "D"))
     reals, labels = run.real_batch(counters)
-    fake_logits = discriminate(run, fakes, fake_labels, counters, "D-fake")
-    real_logits = discriminate(run, reals, labels, counters, "D-real")
+    fakes, reals = augment(run, fakes, counters, "D-fake"), augment(run, reals, counters, "D-real")
+    # One pass for both, in which each keeps its own minibatch statistics.
+    logits = state.D(torch.cat([fakes, reals]), torch.cat([fake_labels, labels]), parts=2)
+    fake_logits, real_logits = logits.chunk(2)
 
     state.statistics.report("Loss/scores/real", real_logits)
     state.statistics.report("Loss/signs/real", real_logits.sign())
-    sums = [real_logits.sign().sum(), real_logits.sum(), fake_logits.sum(), real_logits.new_tensor(n)]
+    sums = [real_logits.sign().sum(), real_logits.sum(), fake_logits.sum(), real_logits.new_full((), n)]
     if run.controller.needs_validation:
         with torch.no_grad():
             val_logits = discriminate(run, *run.real_batch(counters, "val"), counters, "D-val")
-        sums += [val_logits.sum(), val_logits.new_tensor(n)]
+        sums += [val_logits.sum(), val_logits.new_full((), n)]
     state.observed[: len(sums)] += torch.stack(sums).detach().double()
 
     loss = losses.fake_looking(fake_logits) + losses.real_looking(real_logits)
@@ -181,8 +187,12 @@ def noise_source(run: Run, counters: Tensor, purpose: str) -> Callable[[int, tor
 
 def discriminate(run: Run, images: Tensor, labels: Tensor, counters: Tensor, purpose: str) -> Tensor:
     """Logits [N, 1] of augmented images."""
-    draws = RandomDraws(run.config.schedule.seed, purpose, counters)
-    return run.state.D(run.augment(images, run.state.p, draws), labels)  # type: ignore[no-any-return]
+    return run.state.D(augment(run, images, counters, purpose), labels)  # type: ignore[no-any-return]
+
+
+def augment(run: Run, images: Tensor, counters: Tensor, purpose: str) -> Tensor:
+    """Augmented images [N, C, H, W], with draws of their own for each purpose."""
+    return run.augment(images, run.state.p, RandomDraws(run.config.schedule.seed, purpose, counters))
 
 
 @torch.no_grad()

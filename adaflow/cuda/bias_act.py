@@ -1,4 +1,7 @@
-"""Bias, activation, gain and clamp in one call."""
+"""Bias, activation, gain and clamp in one call.
+
+Images take the native kernel; for the short vectors of fully connected layers torch's own operations take less time.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from adaflow.cuda.fused_autograd import filter_and_activate
+from adaflow.cuda.fused_kernels import Slopes, runs_natively
 
 
 @dataclass(frozen=True)
@@ -64,9 +70,30 @@ def bias_act(
     activation = ACTIVATIONS[act]
     alpha = activation.default_alpha if alpha is None else alpha
     gain = activation.default_gain if gain is None else gain
+
+    slopes = slopes_of(act, alpha, gain, clamp)
+    if slopes is not None and dim == 1 and runs_natively(x) and belongs_to(b, x, (x.shape[1],)):
+        return filter_and_activate(x, None, None, b, None, slopes)
+
     if b is not None:
         x = x + b.reshape([-1 if axis == dim else 1 for axis in range(x.ndim)])
     x = activation.function(x, alpha)
     if gain != 1:
         x = x * gain
     return x if clamp is None else x.clamp(-clamp, clamp)
+
+
+def slopes_of(act: str, alpha: float, gain: float, clamp: float | None) -> Slopes | None:
+    """A piecewise linear activation as native kernels take it; None for the others, which are torch's.
+
+    The derivative is read off the result, so the sign of that has to be the sign of what went in.
+    """
+    negative = {"linear": 1.0, "relu": 0.0, "lrelu": alpha}.get(act)
+    if negative is None or negative < 0 or gain <= 0 or (clamp is not None and clamp < 0):
+        return None
+    return Slopes(gain, gain * negative, clamp)
+
+
+def belongs_to(values: Tensor | None, x: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether a kernel may read `values` beside `x`: there are none, or of this shape, on the same device."""
+    return values is None or (values.shape == shape and values.device == x.device and values.is_floating_point())

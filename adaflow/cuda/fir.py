@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from adaflow.errors import ConfigError
 
@@ -62,3 +64,36 @@ def filter_size(f: Tensor | None) -> tuple[int, int]:
     if f is None:
         return 1, 1
     return f.shape[-1], f.shape[0]
+
+
+def separate_taps(f: Tensor | None) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """The taps along y and along x whose outer product is the filter, or None where there are none such.
+
+    The answer is remembered as long as `f` lives and is not changed: asking a GPU waits for it.
+
+    Args:
+        f: taps from `setup_filter`, or None for a single tap of 1.
+    """
+    if f is None:
+        return (1.0,), (1.0,)
+    version = 0 if f.is_inference() else f._version
+    known = _separate.get(f)
+    if known is None or known[0] != version:
+        known = _separate[f] = (version, _factors(f.detach().double().cpu()))
+    answer: tuple[tuple[float, ...], tuple[float, ...]] | None = known[1]
+    return answer
+
+
+_separate: Any = WeakTensorKeyDictionary()
+
+
+def _factors(f: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    if f.ndim == 1:
+        taps = tuple(f.tolist())
+        return taps, taps
+    y, x = divmod(int(f.abs().argmax()), f.shape[1])
+    along_x = f[y]
+    along_y = f[:, x] / f[y, x] if f[y, x] else f[:, x]
+    if (torch.outer(along_y, along_x) - f).abs().max() > 1e-6 * f.abs().max():
+        return None
+    return tuple(along_y.tolist()), tuple(along_x.tolist())

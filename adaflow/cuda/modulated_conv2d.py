@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from adaflow.cuda.conv2d_resample import conv2d_resample
+from adaflow.cuda.conv2d_resample import Finish, conv2d_resample
+from adaflow.cuda.fused import fir_bias_act
+from adaflow.cuda.upfirdn2d import parse_padding
 
 
 def modulated_conv2d(
@@ -21,15 +24,16 @@ def modulated_conv2d(
     f: Tensor | None = None,
     demodulate: bool = True,
     flip_weight: bool = True,
+    **finish: Unpack[Finish],
 ) -> Tensor:
-    """Convolve each image with weights scaled by its own styles. Twice differentiable.
+    """Convolve each image with weights scaled by its own styles, then finish. Twice differentiable.
 
     Scaling the weights of sample n by s_n along the input channels is scaling its activations by s_n, and
     demodulation is one factor per output channel, so all samples share one convolution with the plain weights.
 
     Args:
         x: images, [N, C_in, H, W].
-        w: weights, [C_out, C_in, k, k].
+        w: weights, [C_out, C_in, k, k]; convolved with in the dtype of `x`.
         styles: scale of every input channel, [N, C_in].
         noise: added to the result, broadcast against [N, C_out, H', W'], or None.
         up: upsampling factor.
@@ -38,13 +42,25 @@ def modulated_conv2d(
         f: low-pass filter from `setup_filter` for up- and downsampling.
         demodulate: divide by sqrt(Σ (w·s)² + 1e-8), sum over input channels and kernel (eq. 3).
         flip_weight: True correlates with `w`, False convolves.
+        finish: bias, activation, gain and clamp, as for `fir_bias_act`.
 
     Returns:
-        images, [N, C_out, H', W'].
+        images, [N, C_out, H', W'], in the dtype of `x`.
     """
-    x = x * styles[:, :, None, None]
-    x = conv2d_resample(x, w, f, up=up, down=down, padding=padding, flip_weight=flip_weight)
-    if not demodulate:
-        return x if noise is None else x + noise
-    scale = (styles.square() @ w.square().sum(dim=[2, 3]).T + 1e-8).rsqrt()[:, :, None, None]
-    return x * scale if noise is None else torch.addcmul(noise, x, scale)
+    scale = (styles.square() @ w.square().sum(dim=[2, 3]).T + 1e-8).rsqrt() if demodulate else None
+    if w.shape[2:] == (1, 1) and up == down == 1 and not any(parse_padding(padding)):
+        y = _pointwise(x, w, styles)
+        return fir_bias_act(y, scale=scale, noise=noise, **finish)
+    x = fir_bias_act(x, scale=styles)
+    return conv2d_resample(
+        x, w, f, up=up, down=down, padding=padding, flip_weight=flip_weight, scale=scale, noise=noise, **finish
+    )
+
+
+def _pointwise(x: Tensor, w: Tensor, styles: Tensor) -> Tensor:
+    """1×1 convolution as one matrix product an image: no pass over the activations to scale them."""
+    batch, _, height, width = x.shape
+    own = (w.flatten(1) * styles[:, None]).to(x.dtype)  # [N, C_out, C_in]
+    pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
+    y = torch.bmm(pixels, own.transpose(1, 2))
+    return y.view(batch, height, width, len(w)).permute(0, 3, 1, 2)

@@ -1,17 +1,21 @@
 """Upsample, filter, downsample: the resampling everything else is built on.
 
 One pass along x and y: put `up - 1` zeros after each pixel, pad (or crop), convolve with an FIR filter, keep every
-`down`-th pixel. The zeros are never stored: upsampling is a transposed convolution, whose result is then cropped.
+`down`-th pixel. The zeros are never stored. The native kernel filters row by row; the reference path takes a depthwise
+convolution, for upsampling a transposed one, whose result is then cropped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from adaflow.cuda.fir import filter_size
+from adaflow.cuda.fir import filter_size, separate_taps
+from adaflow.cuda.fused_autograd import filter_images
+from adaflow.cuda.fused_kernels import MAX_TAPS, Axes, Axis, runs_natively
 
 
 def upfirdn2d(
@@ -40,6 +44,10 @@ def upfirdn2d(
     up_x, up_y = parse_pair(up)
     down_x, down_y = parse_pair(down)
     left, right, top, bottom = parse_padding(padding)
+    axes = filter_axes(x, f, (up_x, up_y), (down_x, down_y), (left, right, top, bottom), flip_filter, gain)
+    if axes is not None:
+        return filter_images(x, axes)
+
     kernel = x.new_ones(1, 1) if f is None else f.to(x.dtype)
     if flip_filter:
         kernel = kernel.flip(list(range(kernel.ndim)))
@@ -48,6 +56,38 @@ def upfirdn2d(
     kernel = kernel * gain**0.5
     x = _one_pass(x, kernel[None, :], (up_x, 1), (down_x, 1), (left, right, 0, 0))
     return _one_pass(x, kernel[:, None], (1, up_y), (1, down_y), (0, 0, top, bottom))
+
+
+def filter_axes(
+    x: Tensor,
+    f: Tensor | None,
+    up: tuple[int, int],
+    down: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    flip_filter: bool,
+    gain: float,
+) -> Axes | None:
+    """The filter as native kernels take it, (y, x); None where they cannot: the reference path is for those.
+
+    Arguments as for `upfirdn2d`, parsed.
+    """
+    if not runs_natively(x) or (f is not None and f.requires_grad):
+        return None
+    taps = separate_taps(f)
+    if taps is None or max(len(taps[0]), len(taps[1])) > MAX_TAPS:
+        return None
+    along_y = _axis(taps[0], x.shape[2], up[1], down[1], padding[2], padding[3], flip_filter, gain)
+    along_x = _axis(taps[1], x.shape[3], up[0], down[0], padding[0], padding[1], flip_filter, 1.0)
+    return (along_y, along_x) if along_y.size_out > 0 and along_x.size_out > 0 else None
+
+
+@lru_cache(maxsize=1024)
+def _axis(
+    taps: tuple[float, ...], size: int, up: int, down: int, before: int, after: int, flip: bool, gain: float
+) -> Axis:
+    result = (size * up + before + after - len(taps)) // down + 1
+    ordered = taps if flip else taps[::-1]
+    return Axis(size, result, up, down, before, tuple(tap * gain for tap in ordered))
 
 
 def filter2d(

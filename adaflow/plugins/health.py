@@ -31,7 +31,7 @@ def troubles(run: Run, stats: dict[str, Any]) -> dict[str, str]:
             "the discriminator tells reals from fakes nearly always, which leaves the generator little to learn from: "
             "look at the fakes; a larger --gamma or more --augs help"
         )
-    if run.state.bad_updates:
+    if any(run.state.bad_updates.values()):
         found["not finite"] = "gradients were not finite and the update was left out; if it goes on, lower --lr"
     return found
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from adaflow.core.augment.matrices import constant
 from adaflow.core.augment.resample import reflect
 from adaflow.core.augment.wavelets import band_filters
 
@@ -27,8 +28,8 @@ def normalised_gains(band: int, gain: Tensor) -> Tensor:
     """
     gains = torch.ones(len(gain), BANDS, device=gain.device)
     gains[:, band] = gain
-    power = torch.tensor(POWER, device=gain.device)
-    return gains / (gains.square() @ power).sqrt()[:, None]
+    # Sums, not matrix products, of which GPUs may round the factors.
+    return gains / (gains.square() * constant(POWER, gain.device)).sum(-1, keepdim=True).sqrt()
 
 
 def filter_bands(images: Tensor, gains: Tensor) -> Tensor:
@@ -49,6 +50,11 @@ def filter_bands(images: Tensor, gains: Tensor) -> Tensor:
     return (along_y @ images.to(dtype) @ along_x.mT).to(images.dtype)
 
 
+def band_taps(gains: Tensor) -> Tensor:
+    """[N, 43] float32: the filter of each image as `filter_bands` uses it. `gains`: [N, 4]."""
+    return (gains[:, :, None] * filters(gains.device)).sum(1)
+
+
 @lru_cache(maxsize=64)
 def band_matrices(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """[4, size·size]: each band's filter as a matrix [size, size] on a reflected signal."""
@@ -60,3 +66,10 @@ def band_matrices(size: int, dtype: torch.dtype, device: torch.device) -> Tensor
         for matrix, weight in zip(matrices, weights, strict=True):
             matrix.index_put_((rows, pixels), weight, accumulate=True)
     return matrices.flatten(1).to(device, dtype)
+
+
+@lru_cache(maxsize=8)
+def filters(device: torch.device) -> Tensor:
+    """[4, 43] float32, the filters of the bands."""
+    with torch.inference_mode(False):
+        return torch.from_numpy(band_filters().copy()).to(device, torch.float32)

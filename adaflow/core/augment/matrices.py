@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -51,3 +53,10 @@ def color_matrix(linear: Tensor) -> Tensor:
     matrix = torch.eye(4, device=linear.device).repeat(len(linear), 1, 1)
     matrix[:, :3, :3] = linear
     return matrix
+
+
+@lru_cache(maxsize=256)
+def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """[k] float32: these numbers on a device, where they are brought only once. Not to be written to."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=torch.float32, device=device)

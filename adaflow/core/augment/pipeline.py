@@ -15,12 +15,14 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from adaflow.core.augment.bands import filter_bands, normalised_gains
+from adaflow.core.augment.bands import band_taps, filter_bands, normalised_gains
 from adaflow.core.augment.colors import is_rgb, map_colors
 from adaflow.core.augment.matrices import invert
 from adaflow.core.augment.resample import copy_pixels, moves_whole_pixels, resample
 from adaflow.core.augment.transform import ColorTransform, FilterTransform, GeometryTransform, ImageTransform, Transform
 from adaflow.core.draw import Draw, Draws
+from adaflow.cuda.augment import MOST_PLACES, augment, compose, filter_taps
+from adaflow.cuda.library import native
 from adaflow.errors import PluginError
 
 KINDS = (GeometryTransform, ColorTransform, FilterTransform, ImageTransform)
@@ -116,18 +118,11 @@ class AugmentPipeline:
         """
         if not self.streams or len(images) == 0 or (not isinstance(p, Tensor) and p <= 0):
             return images
-        channels, height, width = images.shape[1:]
         draws.prefetch(self.streams)
-        if self.geometry_places:
-            images = self._move(images, *self.geometry(p, draws, height, width))
-        if self.color_places:
-            matrix, fired = self.color(p, draws, channels)
-            images = torch.where(fired.view(-1, 1, 1, 1), map_colors(images, matrix), images)
-        if self.filter_places:
-            gains, fired = self.band_gains(p, draws)
-            index = fired.nonzero().squeeze(1)
-            if len(index):
-                images = images.index_copy(0, index, filter_bands(images[index], gains[index]))
+        if native(images.device) is not None and max(len(self.geometry_places), len(self.color_places)) <= MOST_PLACES:
+            images = self._native(images, p, draws)
+        else:
+            images = self._reference(images, p, draws)
         for place in self.image_places:
             images = self._apply(place, images, p, draws)
         return images
@@ -139,37 +134,81 @@ class AugmentPipeline:
             [N, 3, 3] float32, from output to input, in pixels from the centre, x right, y down; [N] bool, whether any
             transform fired; [N] bool, whether one fired that needs resampling.
         """
-        matrices, gates, blurs = [], [], []
-        for place in self.geometry_places:
-            draw, fired = _gate(place, p, draws)
-            matrices.append(_checked(place, place.transform.matrix(draw, height, width), (draw.n, 3, 3)))
-            gates.append(fired)
-            blurs.append(fired & (not place.transform.pixel_copy))
+        opened, gates = _gates(self.geometry_places, p, draws)
+        matrices = self._planar(opened, height, width)
+        copies = torch.tensor([[place.transform.pixel_copy] for place in self.geometry_places], device=gates.device)
         forward, any_fired = _compose(matrices, gates)
-        return invert(forward), any_fired, torch.stack(blurs).any(0)
+        return invert(forward), any_fired, (gates & ~copies).any(0)
 
     def color(self, p: float | Tensor, draws: Draws, channels: int) -> tuple[Tensor, Tensor]:
         """The map of the colours of each image, [N, 4, 4] float32, and whether any transform fired, [N] bool."""
-        matrices, gates = [], []
-        for place in self.color_places:
-            draw, fired = _gate(place, p, draws)
-            matrices.append(_checked(place, place.transform.matrix(draw), (draw.n, 4, 4)))
-            gates.append(fired & (is_rgb(channels) or not place.transform.needs_rgb))
-        return _compose(matrices, gates)
+        opened, gates = _gates(self.color_places, p, draws)
+        skipped = torch.tensor([[_skips(place, channels)] for place in self.color_places], device=gates.device)
+        return _compose(self._mixing(opened), gates & ~skipped)
 
     def band_gains(self, p: float | Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """The gains of the filter bands of each image, [N, 4] float32, and whether any transform fired, [N] bool."""
-        gains, gates = [], []
-        for place in self.filter_places:
-            draw, fired = _gate(place, p, draws)
+        opened, gates = _gates(self.filter_places, p, draws)
+        gains = []
+        for place, draw, fired in zip(self.filter_places, opened, gates, strict=True):
             gain = _checked(place, place.transform.gain(draw), (draw.n,))
             gains.append(torch.where(fired[:, None], normalised_gains(place.transform.band, gain), 1.0))
-            gates.append(fired)
-        return torch.stack(gains).prod(0), torch.stack(gates).any(0)
+        return torch.stack(gains).prod(0), gates.any(0)
 
     def spec(self) -> str:
         """What to write to get this pipeline: every transform with all of its settings; "none" when there are none."""
         return ",".join(_spec(active) for active in self.transforms) or "none"
+
+    def _native(self, images: Tensor, p: float | Tensor, draws: Draws) -> Tensor:
+        """Geometry, colours and filter bands, by native kernels."""
+        channels, height, width = images.shape[1:]
+        geometry_count = len(self.geometry_places)
+        places: list[Place[Any]] = [*self.geometry_places, *self.color_places]
+        if places:
+            opened, gates = _gates(places, p, draws)
+            plan = compose(
+                self._planar(opened[:geometry_count], height, width),
+                self._mixing(opened[geometry_count:]),
+                gates,
+                [not place.transform.pixel_copy for place in self.geometry_places],
+                [_skips(place, channels) for place in self.color_places],
+                height,
+                width,
+            )
+            images = augment(images, plan)
+        if self.filter_places:
+            gains, fired = self.band_gains(p, draws)
+            images = filter_taps(images, band_taps(gains), fired)
+        return images
+
+    def _reference(self, images: Tensor, p: float | Tensor, draws: Draws) -> Tensor:
+        """Geometry, colours and filter bands, in pure torch."""
+        channels, height, width = images.shape[1:]
+        if self.geometry_places:
+            images = self._move(images, *self.geometry(p, draws, height, width))
+        if self.color_places:
+            matrix, fired = self.color(p, draws, channels)
+            images = torch.where(fired.view(-1, 1, 1, 1), map_colors(images, matrix), images)
+        if self.filter_places:
+            gains, fired = self.band_gains(p, draws)
+            index = fired.nonzero().squeeze(1)
+            if len(index):
+                images = images.index_copy(0, index, filter_bands(images[index], gains[index]))
+        return images
+
+    def _planar(self, opened: Sequence[Draw], height: int, width: int) -> list[Tensor]:
+        """The map that each place of the geometry drew, [N, 3, 3]."""
+        return [
+            _checked(place, place.transform.matrix(draw, height, width), (draw.n, 3, 3))
+            for place, draw in zip(self.geometry_places, opened, strict=True)
+        ]
+
+    def _mixing(self, opened: Sequence[Draw]) -> list[Tensor]:
+        """The map that each place of the colours drew, [N, 4, 4]."""
+        return [
+            _checked(place, place.transform.matrix(draw), (draw.n, 4, 4))
+            for place, draw in zip(self.color_places, opened, strict=True)
+        ]
 
     def _move(self, images: Tensor, inverse: Tensor, fired: Tensor, blurred: Tensor) -> Tensor:
         blurred = blurred | (fired & ~moves_whole_pixels(inverse, *images.shape[2:]))
@@ -182,7 +221,11 @@ class AugmentPipeline:
         return images
 
     def _apply(self, place: Place[ImageTransform], images: Tensor, p: float | Tensor, draws: Draws) -> Tensor:
-        draw, fired = _gate(place, p, draws)
+        (draw,), (fired,) = _gates([place], p, draws)
+        if images.is_cuda:
+            # To know how many fired, the host would have to wait for the GPU.
+            changed = _checked(place, place.transform.apply(images, draw), images.shape)
+            return torch.where(fired.view(-1, 1, 1, 1), changed.to(images.dtype), images)
         index = fired.nonzero().squeeze(1)
         if len(index) == 0:
             return images
@@ -200,17 +243,22 @@ def _in_order(transforms: Sequence[tuple[ActiveTransform, Kind]]) -> list[Place[
     return sorted(places, key=lambda place: (place.order, place.name))
 
 
-def _gate(place: Place[Any], p: float | Tensor, draws: Draws) -> tuple[Draw, Tensor]:
-    """The draw of a place and the images for which its transform fires, [N] bool."""
-    draw = draws.draw(*place.stream)
-    weighted = p * place.weight
-    clipped = weighted.clamp(0.0, 1.0) if isinstance(weighted, Tensor) else min(max(weighted, 0.0), 1.0)
-    return draw, draw.fires(place.transform.gate(clipped))
+def _gates(places: Sequence[Place[Any]], p: float | Tensor, draws: Draws) -> tuple[list[Draw], Tensor]:
+    """The draws of K places, and the images for which their transforms fire, [K, N] bool."""
+    if isinstance(p, Tensor):
+        probabilities = [place.transform.gate((p * place.weight).clamp(0.0, 1.0)) for place in places]
+    else:
+        probabilities = [place.transform.gate(min(max(p * place.weight, 0.0), 1.0)) for place in places]
+    return draws.open([place.stream for place in places], probabilities)
 
 
-def _compose(matrices: list[Tensor], gates: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """The product of those matrices that fired, the first one acting first, and whether any did."""
-    fired = torch.stack(gates)
+def _skips(place: Place[ColorTransform], channels: int) -> bool:
+    """Whether a transform means nothing for images of so many channels."""
+    return place.transform.needs_rgb and not is_rgb(channels)
+
+
+def _compose(matrices: list[Tensor], fired: Tensor) -> tuple[Tensor, Tensor]:
+    """The product of those matrices that fired [K, N], the first one acting first, and whether any did, [N] bool."""
     stack = torch.stack(matrices)
     size = stack.shape[-1]
     stack = torch.where(fired[..., None, None], stack, torch.eye(size, device=stack.device))

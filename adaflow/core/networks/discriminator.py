@@ -6,10 +6,11 @@ import math
 from functools import partial
 from itertools import chain
 
+import torch
 from torch import Tensor, nn
 
 from adaflow.core.networks.config import DiscriminatorConfig, resolutions
-from adaflow.core.networks.layers import ConvLayer, FullyConnected, MinibatchStd
+from adaflow.core.networks.layers import ConvLayer, FullyConnected, MinibatchStd, as_activations
 from adaflow.core.networks.mapping import MappingNetwork
 from adaflow.cuda import downsample2d, setup_filter
 from adaflow.errors import ConfigError
@@ -21,13 +22,17 @@ class DiscriminatorBlock(nn.Module):
     Args:
         config: the discriminator's configuration.
         resolution: width and height of the input in pixels.
+
+    `dtype` is what its activations are computed in, set by `adaflow.core.precision`; None is that of what comes in.
     """
 
     resample_filter: Tensor
+    dtype: torch.dtype | None = None
 
     def __init__(self, config: DiscriminatorConfig, resolution: int) -> None:
         super().__init__()
         self.architecture = config.architecture
+        self.resolution = resolution
         channels = config.channels_at(resolution)
         below = config.channels_at(resolution // 2)
         taps = config.resample_filter
@@ -51,8 +56,10 @@ class DiscriminatorBlock(nn.Module):
         Returns:
             activations [N, C', H / 2, W / 2], and the image for the next block.
         """
+        if x is not None:
+            x = as_activations(x, self.dtype)
         if self.has_fromrgb:
-            features = self.fromrgb(img)
+            features = self.fromrgb(as_activations(img, self.dtype))
             x = features if x is None else x + features
         if self.architecture == "skip":
             img = downsample2d(img, self.resample_filter)
@@ -72,7 +79,12 @@ class DiscriminatorEpilogue(nn.Module):
     Args:
         config: the discriminator's configuration.
         cmap_dim: size of the mapped label; 0 is unconditional.
+
+    `dtype` is what its activations are computed in, set by `adaflow.core.precision`; None is that of what comes in.
     """
+
+    resolution = 4
+    dtype: torch.dtype | None = None
 
     def __init__(self, config: DiscriminatorConfig, cmap_dim: int) -> None:
         super().__init__()
@@ -83,16 +95,22 @@ class DiscriminatorEpilogue(nn.Module):
         if self.has_fromrgb:
             self.fromrgb = layer(config.img_channels, channels, 1)
         extra = config.mbstd_num_channels
-        self.mbstd = MinibatchStd(config.mbstd_group_size, extra) if extra else nn.Identity()
+        self.mbstd = MinibatchStd(config.mbstd_group_size, extra) if extra else None
         self.conv = layer(channels + extra, channels, 3)
         self.fc = FullyConnected(channels * 16, channels, activation=config.activation)
         self.out = FullyConnected(channels, cmap_dim or 1)
 
-    def forward(self, x: Tensor, img: Tensor, cmap: Tensor | None) -> Tensor:
-        """[N, C, 4, 4], image [N, img_channels, 4, 4] and mapped labels [N, cmap_dim] → logits [N, 1]."""
+    def forward(self, x: Tensor, img: Tensor, cmap: Tensor | None, parts: int = 1) -> Tensor:
+        """[N, C, 4, 4], image [N, img_channels, 4, 4] and mapped labels [N, cmap_dim] → logits [N, 1].
+
+        Minibatch statistics are taken over each of so many equal `parts` of the batch by itself.
+        """
+        x = as_activations(x, self.dtype)
         if self.has_fromrgb:
-            x = x + self.fromrgb(img)
-        x = self.conv(self.mbstd(x))
+            x = x + self.fromrgb(as_activations(img, self.dtype))
+        if self.mbstd is not None:
+            x = torch.cat([self.mbstd(part) for part in x.chunk(parts)])
+        x = self.conv(x)
         logits: Tensor = self.out(self.fc(x.flatten(1)))
         if cmap is None:
             return logits
@@ -128,12 +146,14 @@ class Discriminator(nn.Module):
         for layer in layers[: config.freeze_layers]:
             layer.requires_grad_(False)
 
-    def forward(self, img: Tensor, c: Tensor | None = None) -> Tensor:
+    def forward(self, img: Tensor, c: Tensor | None = None, parts: int = 1) -> Tensor:
         """Judge images.
 
         Args:
             img: [N, img_channels, img_resolution, img_resolution], nominal range [-1, 1].
             c: labels, [N, c_dim]; None where c_dim is 0.
+            parts: how many batches of equal size `img` is made of, one after another. Their logits are those that each
+                would get by itself: an image is compared with others of its own part only.
 
         Returns:
             logits, [N, 1]; positive for real.
@@ -146,5 +166,5 @@ class Discriminator(nn.Module):
         for resolution in self.resolutions:
             x, img = self.get_submodule(f"b{resolution}")(x, img)
         cmap = self.mapping(None, c) if self.config.c_dim else None
-        logits: Tensor = self.b4(x, img, cmap)
+        logits: Tensor = self.b4(x, img, cmap, parts)
         return logits

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adaflow.core.networks.config import GeneratorConfig, resolutions
-from adaflow.core.networks.layers import ConvLayer, SynthesisLayer, ToRGB
+from adaflow.core.networks.layers import ConvLayer, SynthesisLayer, ToRGB, as_activations
 from adaflow.core.networks.mapping import GeneratorMapping
 from adaflow.cuda import setup_filter, upsample2d
 
@@ -26,13 +26,17 @@ class SynthesisBlock(nn.Module):
         config: the generator's configuration.
         resolution: width and height of the output in pixels; at 4 the block starts from a learned constant.
         first_layer: running number of the first synthesis layer, from 0.
+
+    `dtype` is what its activations are computed in, set by `adaflow.core.precision`; None is that of what comes in.
     """
 
     resample_filter: Tensor
+    dtype: torch.dtype | None = None
 
     def __init__(self, config: GeneratorConfig, resolution: int, first_layer: int) -> None:
         super().__init__()
         self.config = config
+        self.resolution = resolution
         self.first_layer = first_layer
         self.is_first = resolution == 4
         self.num_convs = 1 if self.is_first else 2
@@ -69,10 +73,11 @@ class SynthesisBlock(nn.Module):
             noise: where noise comes from.
 
         Returns:
-            activations [N, C', H, W] and image [N, img_channels, H, W] (None as long as there is no to-RGB layer).
+            activations [N, C', H, W], and image [N, img_channels, H, W], in the dtype of the weights whatever that of
+            the activations (None as long as there is no to-RGB layer).
         """
-        if x is None:
-            x = self.const.expand(ws.shape[0], -1, -1, -1)
+        x = as_activations(self.const.expand(ws.shape[0], -1, -1, -1) if x is None else x, self.dtype)
+        if self.is_first:
             x = self._layer(self.conv1, x, ws, 0, noise)
         elif self.config.architecture == "resnet":
             shortcut = self.skip(x, gain=0.5**0.5)

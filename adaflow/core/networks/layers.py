@@ -2,6 +2,9 @@
 
 All weights have equalised learning rates (Karras et al. 2018, arXiv 1710.10196): they are stored with unit variance
 and scaled by 1 / sqrt(fan-in) when used.
+
+Convolutions compute in the dtype of their activations, whatever that of the weights; styles, demodulation, noise and
+biases stay in that of the weights. Activations and filters lie in memory channels last, as convolutions like it best.
 """
 
 from __future__ import annotations
@@ -86,7 +89,7 @@ class ConvLayer(nn.Module):
         self.act_gain = ACTIVATIONS[activation].default_gain
         self.conv_clamp = conv_clamp
         self.padding = kernel_size // 2
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.weight = new_filters(out_channels, in_channels, kernel_size)
         self.weight_gain = 1 / (in_channels * kernel_size**2) ** 0.5
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.register_buffer("resample_filter", setup_filter(resample_filter))
@@ -94,9 +97,18 @@ class ConvLayer(nn.Module):
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         """[N, in_channels, H, W] → [N, out_channels, H·up / down, W·up / down], multiplied by `gain`."""
         weight = self.weight * self.weight_gain
-        x = conv2d_resample(x, weight, self.resample_filter, up=self.up, down=self.down, padding=self.padding)
-        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        return bias_act(x, self.bias, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
+        return conv2d_resample(
+            x,
+            weight,
+            self.resample_filter,
+            up=self.up,
+            down=self.down,
+            padding=self.padding,
+            bias=self.bias,
+            act=self.activation,
+            gain=self.act_gain * gain,
+            clamp=None if self.conv_clamp is None else self.conv_clamp * gain,
+        )
 
 
 class SynthesisLayer(nn.Module):
@@ -137,7 +149,7 @@ class SynthesisLayer(nn.Module):
         self.act_gain = ACTIVATIONS[activation].default_gain
         self.conv_clamp = conv_clamp
         self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
+        self.weight = new_filters(out_channels, in_channels, 3)
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.register_buffer("resample_filter", setup_filter(resample_filter))
         if use_noise:
@@ -156,7 +168,7 @@ class SynthesisLayer(nn.Module):
         Returns:
             activations, [N, out_channels, H·up, W·up].
         """
-        x = modulated_conv2d(
+        return modulated_conv2d(
             x,
             self.weight,
             styles=self.affine(w),
@@ -165,9 +177,11 @@ class SynthesisLayer(nn.Module):
             padding=1,
             f=self.resample_filter,
             flip_weight=self.up == 1,
+            bias=self.bias,
+            act=self.activation,
+            gain=self.act_gain * gain,
+            clamp=None if self.conv_clamp is None else self.conv_clamp * gain,
         )
-        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        return bias_act(x, self.bias, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
 
 
 class ToRGB(nn.Module):
@@ -184,15 +198,15 @@ class ToRGB(nn.Module):
         super().__init__()
         self.conv_clamp = conv_clamp
         self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
-        self.weight = nn.Parameter(torch.randn(img_channels, in_channels, 1, 1))
+        self.weight = new_filters(img_channels, in_channels, 1)
         self.bias = nn.Parameter(torch.zeros(img_channels))
         self.weight_gain = 1 / in_channels**0.5
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """[N, in_channels, H, W] and [N, w_dim] → [N, img_channels, H, W]."""
+        """[N, in_channels, H, W] and [N, w_dim] → [N, img_channels, H, W], in the dtype of the weights."""
         styles = self.affine(w) * self.weight_gain
         x = modulated_conv2d(x, self.weight, styles=styles, demodulate=False)
-        return bias_act(x, self.bias, clamp=self.conv_clamp)
+        return bias_act(x.to(self.bias.dtype), self.bias, clamp=self.conv_clamp)
 
 
 class MinibatchStd(nn.Module):
@@ -226,6 +240,17 @@ class MinibatchStd(nn.Module):
         std = (variance + 1e-8).sqrt().mean(dim=[2, 3, 4])
         std = std.reshape(-1, self.num_channels, 1, 1).repeat(size, 1, height, width)
         return torch.cat([x, std], dim=1)
+
+
+def new_filters(out_channels: int, in_channels: int, kernel_size: int) -> nn.Parameter:
+    """Weights of a convolution, [out_channels, in_channels, kernel_size, kernel_size], unit normal."""
+    weight = torch.randn(out_channels, in_channels, kernel_size, kernel_size)
+    return nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
+
+
+def as_activations(x: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """[N, C, H, W] in the dtype a block computes in (None: its own) and in the layout that convolutions like best."""
+    return x.to(x.dtype if dtype is None else dtype, memory_format=torch.channels_last)
 
 
 def normalize_second_moment(x: Tensor) -> Tensor:

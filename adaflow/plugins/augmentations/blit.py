@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from adaflow.core.augment.matrices import rotation, scaling, translation
+from adaflow.core.augment.matrices import constant, rotation, scaling, translation
 from adaflow.core.augment.transform import GeometryTransform, parameter
 from adaflow.core.draw import Draw
 from adaflow.hookspecs import hookimpl
@@ -62,7 +62,7 @@ class XInt(GeometryTransform):
 
     def matrix(self, draw: Draw, height: int, width: int) -> Tensor:
         """Translation, uniform in ± max of the size, rounded."""
-        size = torch.tensor([width, height], device=draw.device)
+        size = constant((width, height), draw.device)
         return translation((draw.uniform(-self.max, self.max, (2,)) * size).round())
 
 

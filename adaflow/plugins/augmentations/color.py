@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from adaflow.core.augment.matrices import color_matrix, luma_projection
+from adaflow.core.augment.matrices import color_matrix, constant, luma_projection
 from adaflow.core.augment.transform import ColorTransform, parameter
 from adaflow.core.draw import Draw
 from adaflow.hookspecs import hookimpl
@@ -84,7 +84,7 @@ class Hue(ColorTransform):
         """Rotation about (1, 1, 1)/√3 by an angle uniform in ± max (Rodrigues' formula)."""
         angle = draw.uniform(-self.max * math.pi, self.max * math.pi)[:, None, None]
         luma = luma_projection(draw.device)
-        cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]], device=draw.device) / math.sqrt(3)
+        cross = constant((0, -1, 1, 1, 0, -1, -1, 1, 0), draw.device).view(3, 3) / math.sqrt(3)
         return color_matrix(luma + angle.cos() * (torch.eye(3, device=draw.device) - luma) + angle.sin() * cross)
 
 

@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from torch import Tensor
 
-from adaflow.core.augment.matrices import rotation, scaling, translation
+from adaflow.core.augment.matrices import constant, rotation, scaling, translation
 from adaflow.core.augment.transform import GeometryTransform, parameter
 from adaflow.core.draw import Draw
 from adaflow.hookspecs import hookimpl
@@ -90,7 +89,7 @@ class XFrac(GeometryTransform):
 
     def matrix(self, draw: Draw, height: int, width: int) -> Tensor:
         """Normal translation."""
-        size = torch.tensor([width, height], device=draw.device)
+        size = constant((width, height), draw.device)
         return translation(draw.normal(self.std, shape=(2,)) * size)
 
 
