@@ -1,0 +1,1 @@
+"""What adaflow is timed against: plain compositions of torch operations, and kornia."""

@@ -1,0 +1,56 @@
+"""`launches`: what the host asks of a GPU in a training step: kernels, graphs, copies, waits. Nothing on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.harness import Clock, Result
+from benchmarks.options import OURS, TORCH, Options
+from benchmarks.ours import AUTO
+from benchmarks.subjects.step import STEPS, tasks_for
+
+WARM_UP = 8
+STEADY = 4
+KINDS = {
+    "kernel launches": ("cudaLaunchKernel", "cuLaunchKernel"),
+    "graph launches": ("cudaGraphLaunch",),
+    "copies": ("cudaMemcpy",),
+    "waits": ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize"),
+}
+"""What is counted → how the names of such calls begin."""
+
+
+def results(options: Options, rounds: int, least: float, clock: Clock) -> Iterator[Result]:
+    """Calls in a step without and with the regularisers, with `bgc`."""
+    if options.device.type != "cuda":
+        return
+    for setup in AUTO[:1] if options.quick else AUTO:
+        for kind in STEPS:
+            tasks = tasks_for(setup, "bgc", "bf16", kind, options)
+            counts = {side: calls(run) for side, run in tasks if side in (OURS, TORCH)}
+            for what in KINDS:
+                values = {side: [count[what]] for side, count in counts.items()}
+                yield Result("launches", f"{setup.name}, {kind}: {what}", "calls", values)
+
+
+def calls(run: Callable[[], object]) -> dict[str, float]:
+    """Calls of each kind in one run, when all is warm."""
+    for _ in range(WARM_UP):
+        run()
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        for _ in range(STEADY):
+            run()
+    names = {event.key: event.count for event in profiler.key_averages()}
+    return {what: count / STEADY for what, count in tally(names).items()}
+
+
+def tally(names: Mapping[str, int]) -> dict[str, int]:
+    """Calls of each kind from calls by name."""
+    return {
+        what: sum(count for name, count in names.items() if name.startswith(beginnings))
+        for what, beginnings in KINDS.items()
+    }
