@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from adaflow.core.data import decode as decode_module
 from adaflow.core.data import decode_all as decode_all_module
@@ -198,3 +199,8 @@ def test_a_lack_of_memory_ends_check_and_decoding(readers, folder, scarce):
         for work in (lambda: examine(source), lambda: decode_to_memory(source, range(6), 1, None)):
             with pytest.raises(DataError, match="not enough memory"):
                 work()
+
+
+def test_memory_of_large_images_goes_back_to_the_system():
+    """As it does in blocks of more than 32 MiB; of smaller ones, each thread would keep what its largest image took."""
+    assert Image.core.get_block_size() > 32 * MIB

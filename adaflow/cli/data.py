@@ -47,7 +47,9 @@ def prepare(
         ),
     ] = "center",
     filter: Annotated[str, typer.Option(help="Of the resizing: lanczos, box or area.")] = "lanczos",
-    channels: Annotated[int | None, typer.Option(help="3: RGB, 1: grey; as the first image by default.")] = None,
+    channels: Annotated[
+        int | None, typer.Option(help="3: RGB, 1: grey; by default RGB if any of 64 looked at is in colour.")
+    ] = None,
     labels: Labels = "auto",
     name_column: NameColumn = None,
     label_column: LabelColumn = None,

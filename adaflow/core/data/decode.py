@@ -63,7 +63,7 @@ _GREY = ("1", "L", "LA", "La")
 
 # Pillow divides large images into blocks, of 16 MiB by default. The C library keeps freed blocks of that size for the
 # thread that had them; larger ones it gives back to the system at once.
-Image.core.set_block_size(1 << 26)
+Image.core.set_block_size(1 << 26)  # type: ignore[attr-defined]
 
 # Pillow warns of large images, strange metadata and the like, as does its logger; we say what matters to the user.
 # Filters are set for the process once, as setting them around each image would not be safe among threads.
