@@ -370,9 +370,9 @@ def test_the_choice_stays_the_same_between_versions(readers, folder):
 @pytest.mark.slow
 @pytest.mark.skipif(not ISIC.is_dir(), reason="needs the ISIC 2017 images at 128 pixels")
 def test_isic_2017(readers, tmp_path):
-    config = PrepareConfig(str(ISIC / "images"), tmp_path / "isic64.zip", 64, labels=ISIC / "train.csv")
+    config = PrepareConfig(str(ISIC / "images"), tmp_path / "isic64.zip", 64, labels=str(ISIC / "train.csv"))
     report = prepare(config, readers)
-    assert (report.written, report.left_out, report.class_counts) == (1999, [], {"0": 1626, "1": 373})
+    assert (report.written, report.left_out, report.class_counts) == (1999, [], {"benign": 1626, "malignant": 373})
     data = load(readers, tmp_path / "isic64.zip", cond=True)
     assert (data.images.shape, data.labels.sum(0).tolist()) == ((1999, 3, 64, 64), [1626, 373])
 
