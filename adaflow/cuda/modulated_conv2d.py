@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Unpack
 
-import torch
 from torch import Tensor
 
 from adaflow.cuda.conv2d_resample import Finish, conv2d_resample
 from adaflow.cuda.fused import fir_bias_act
+from adaflow.cuda.pointwise import pointwise_conv2d
 from adaflow.cuda.upfirdn2d import parse_padding
 
 
@@ -49,18 +49,9 @@ def modulated_conv2d(
     """
     scale = (styles.square() @ w.square().sum(dim=[2, 3]).T + 1e-8).rsqrt() if demodulate else None
     if w.shape[2:] == (1, 1) and up == down == 1 and not any(parse_padding(padding)):
-        y = _pointwise(x, w, styles)
-        return fir_bias_act(y, scale=scale, noise=noise, **finish)
+        own = (w.flatten(1) * styles[:, None]).to(x.dtype)  # no pass over the activations to scale them
+        return fir_bias_act(pointwise_conv2d(x, own), scale=scale, noise=noise, **finish)
     x = fir_bias_act(x, scale=styles)
     return conv2d_resample(
         x, w, f, up=up, down=down, padding=padding, flip_weight=flip_weight, scale=scale, noise=noise, **finish
     )
-
-
-def _pointwise(x: Tensor, w: Tensor, styles: Tensor) -> Tensor:
-    """1×1 convolution as one matrix product an image: no pass over the activations to scale them."""
-    batch, _, height, width = x.shape
-    own = (w.flatten(1) * styles[:, None]).to(x.dtype)  # [N, C_out, C_in]
-    pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
-    y = torch.bmm(pixels, own.transpose(1, 2))
-    return y.view(batch, height, width, len(w)).permute(0, 3, 1, 2)

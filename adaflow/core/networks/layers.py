@@ -48,9 +48,8 @@ class FullyConnected(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_features] → [N, out_features]."""
-        weight = self.weight * self.weight_gain
-        bias = self.bias * self.bias_gain
-        return bias_act(x @ weight.T, bias, act=self.activation)
+        y = torch.addmm(self.bias, x, self.weight.T, beta=self.bias_gain, alpha=self.weight_gain)
+        return bias_act(y, act=self.activation)
 
 
 class ConvLayer(nn.Module):

@@ -46,6 +46,9 @@ struct FusedActivation {
         return v > limit ? limit : (v < -limit ? -limit : v);
     }
 
+    // Whether p is the result.
+    bool nothing() const { return positive == A(1) && negative == A(1) && !(limit == limit); }
+
     // dy / dp, from the stored y
     ADAFLOW_FN A slope(A y) const {
         const A m = y > A(0) ? positive : negative;
