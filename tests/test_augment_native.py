@@ -12,7 +12,7 @@ from adaflow.core.augment.colors import map_colors
 from adaflow.core.augment.resample import copy_pixels, resample
 from adaflow.core.augment.wavelets import sym6_lowpass
 from adaflow.core.draw import PercentileDraws, RandomDraws
-from adaflow.cuda.augment import COLORED, MOVED, RESAMPLED, Plan, augment, compose, filter_taps
+from adaflow.cuda.augment import COLORED, MOVED, RESAMPLED, Plan, augment, compose, with_filters
 from adaflow.cuda.build import CPU_FLAGS, NATIVE, find_compiler
 from adaflow.cuda.library import native, reference_ops
 from adaflow.plugin_manager import PluginManager
@@ -67,6 +67,13 @@ def expected(images, plan):
             image = map_colors(image, matrix)
         done.append(image)
     return torch.cat(done)
+
+
+def filter_taps(images, taps, fired):
+    """Images, those that fired filtered."""
+    n = len(images)
+    nothing = Plan(torch.eye(3).repeat(n, 1, 1), torch.zeros(n, 3, 4), torch.zeros(n, dtype=torch.uint8))
+    return augment(images, with_filters(nothing, taps, fired))
 
 
 def derivatives(function, images):

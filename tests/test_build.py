@@ -130,6 +130,26 @@ def test_no_compiler(here, monkeypatch, capfd):
     )
 
 
+@needs_gxx
+def test_library_built_elsewhere_is_taken_where_there_is_no_compiler(here, monkeypatch):
+    path = build("cpu")
+    monkeypatch.setenv("PATH", str(here))
+    assert build("cpu") == path
+    with monkeypatch.context() as patch:
+        patch.setattr(builder, "processor", lambda: "another")
+        with pytest.raises(BuildError, match="there is no C\\+\\+ compiler"):
+            build("cpu")
+    (here / "native" / "common.h").write_text("// changed")
+    with pytest.raises(BuildError, match="there is no C\\+\\+ compiler"):
+        build("cpu")
+
+
+def test_kernels_for_gpus_do_not_depend_on_the_processor(here, monkeypatch):
+    recipe = builder.make_recipe("cuda", builder.Compiler(("/opt/nvcc",), "13"))
+    monkeypatch.setattr(builder, "processor", lambda: "another")
+    assert recipe.key == builder.make_recipe("cuda", recipe.compiler).key
+
+
 def test_no_nvcc(here, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(BuildError, match="there is no nvcc"):
@@ -224,6 +244,14 @@ def test_cache_that_cannot_be_written(here, monkeypatch, capfd):
     )
     assert build("cpu") == path
     assert capfd.readouterr().err == ""
+
+
+def test_lock_that_cannot_be_opened(here, compiler):
+    compiler("exit 1")
+    (here / "cache" / "native" / "cpu.lock").mkdir(parents=True, mode=0o700)
+    (here / "cache" / "native").chmod(0o700)
+    with pytest.raises(BuildError, match="cache/native cannot be written: Is a directory"):
+        build("cpu")
 
 
 def test_nowhere_to_write(here, compiler, monkeypatch):
@@ -461,6 +489,10 @@ def test_library_that_does_not_load(here, monkeypatch, capfd):
     said = capfd.readouterr().err.splitlines()
     assert len(said) == 1
     assert "they do not load" in said[0]
+    assert "without exec" in library.why_not(CPU).hint
+    library._libraries.clear()
+    monkeypatch.setattr(library, "build", lambda kind: here / "libgomp.so.1")
+    assert "libgomp1" in library.why_not(CPU).hint
 
 
 @needs_gxx
@@ -480,6 +512,8 @@ def test_only_the_first_process_speaks(here, monkeypatch, capfd):
     monkeypatch.setenv("RANK", "1")
     assert library.native(CPU) is not None
     monkeypatch.setenv("PATH", str(here))
+    (kept,) = cached(here)
+    kept.unlink()
     library._libraries.clear()
     library._chosen.clear()
     assert library.native(CPU) is None

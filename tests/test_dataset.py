@@ -352,7 +352,7 @@ def test_fakes_in_training_are_as_frequent_as_reals_and_in_metrics_as_in_the_dat
     in_data = run.dataset.labels[run.dataset.train_indices].mean(0)
     assert not torch.allclose(in_data, torch.full((2,), 0.5), atol=0.05)
     assert run.random_labels(u).mean(0).tolist() == [0.5, 0.5]
-    assert run.real_batch(torch.arange(64))[1].mean(0).tolist() == [0.5, 0.5]
+    assert run.dataset.batch(torch.arange(64))[1].mean(0).tolist() == [0.5, 0.5]
     torch.testing.assert_close(run.random_labels(u, as_data=True).mean(0), in_data, atol=1e-3, rtol=0)
     seen = []
     run.state.G_ema.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[1]))

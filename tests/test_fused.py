@@ -1,12 +1,29 @@
 """The fused filter, scale, noise, bias and activation: native kernels against the reference path in pure torch."""
 
+import ctypes
+import mmap
+import os
+
 import pytest
 import torch
 
-from adaflow.cuda import ACTIVATIONS, bias_act, setup_filter, upfirdn2d
+from adaflow.cuda import (
+    ACTIVATIONS,
+    bias_act,
+    conv2d_resample,
+    downsample2d,
+    modulated_conv2d,
+    setup_filter,
+    upfirdn2d,
+    upsample2d,
+)
 from adaflow.cuda.fir import separate_taps
 from adaflow.cuda.fused import fir_bias_act
-from adaflow.cuda.library import native, reference_ops
+from adaflow.cuda.fused_kernels import Slopes, adjoint, backward, forward, tangent
+from adaflow.cuda.library import native, recorded_calls, reference_ops
+from adaflow.cuda.self_test import compare as compare_paths
+from adaflow.cuda.self_test import derivatives as all_derivatives
+from adaflow.cuda.upfirdn2d import filter_axes
 
 SMOOTH = setup_filter([1.0, 3.0, 3.0, 1.0])
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12, torch.bfloat16: 0.01}
@@ -259,3 +276,98 @@ def test_a_second_derivative_that_is_zero_is_not_computed():
     assert d2y is not None
     assert d2x is None
     assert d2bias is None
+
+
+# --- the operations of which networks are made ---
+
+OPERATIONS = {
+    "bias_act": lambda x, w, styles: bias_act(x, styles[0] if len(styles) else None, act="lrelu", clamp=1.0),
+    "upfirdn2d": lambda x, w, styles: upfirdn2d(x, SMOOTH, up=(2, 1), down=(1, 3), padding=(3, 0, 2, 4), gain=2.0),
+    "upsample2d": lambda x, w, styles: upsample2d(x, SMOOTH),
+    "downsample2d": lambda x, w, styles: downsample2d(x, SMOOTH),
+    "conv2d_resample up": lambda x, w, styles: conv2d_resample(x, w, SMOOTH, up=2, padding=1),
+    "conv2d_resample down": lambda x, w, styles: conv2d_resample(x, w, SMOOTH, down=2, padding=1, act="lrelu"),
+    "modulated_conv2d": lambda x, w, styles: modulated_conv2d(x, w, styles, padding=1, act="lrelu", clamp=2.0),
+    "modulated_conv2d up": lambda x, w, styles: modulated_conv2d(x, w, styles, up=2, padding=1, f=SMOOTH),
+    "modulated_conv2d 1x1": lambda x, w, styles: modulated_conv2d(x, w[:, :, 1:2, 1:2], styles, demodulate=False),
+}
+
+
+def operands(shape, dtype=torch.float32):
+    """Images, weights for 3 x 3 and 6 channels, and styles."""
+    generator = torch.Generator().manual_seed(0)
+    batch, channels = shape[:2]
+    sizes = (shape, (6, channels, 3, 3), (batch, channels))
+    return tuple(torch.randn(size, generator=generator).to(dtype) for size in sizes)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 6, 6), (1, 1, 7, 5), (2, 2, 5, 8), (3, 4, 6, 7), (2, 9, 5, 5)])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_operations_on_both_paths(operation, shape):
+    """Outputs, first and second gradients; images in any layout."""
+    # Demodulated, one channel has the same size whatever its style: that gradient is nothing but rounding.
+    dtype = torch.float64 if shape[1] == 1 else torch.float32
+    for layout in (torch.Tensor.contiguous, strided, lambda x: x.contiguous(memory_format=torch.channels_last)):
+        inputs = operands(shape, dtype=dtype)
+        # The leaves are contiguous; what the operation gets is laid out anew.
+        with recorded_calls() as kernels:
+            compare_paths(lambda x, w, styles, to=layout: OPERATIONS[operation](to(x), w, styles), *inputs)
+        assert kernels
+
+
+# Not those with convolutions, which are torch's: it sums gradients of weights differently for each number of threads.
+@pytest.mark.parametrize("operation", ["bias_act", "upfirdn2d", "upsample2d", "downsample2d"])
+def test_threads_change_no_bit_of_operations(operation):
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            results.append(all_derivatives(OPERATIONS[operation], operands((2, 5, 70, 66))))
+    finally:
+        torch.set_num_threads(before)
+    for name, value in results[0].items():
+        assert torch.equal(value, results[1][name]), name
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_second_derivatives_of_operations_by_differences(operation):
+    inputs = tuple(value.requires_grad_() for value in operands((2, 2, 4, 4), dtype=torch.float64))
+    assert torch.autograd.gradgradcheck(OPERATIONS[operation], inputs, fast_mode=True)
+
+
+def beside_what_cannot_be_read(x, after):
+    """The same tensor in memory that ends, or begins, where reading is a crash."""
+    size = x.numel() * x.element_size()
+    pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = mmap.mmap(-1, pages + 2 * mmap.PAGESIZE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for page in (start, start + mmap.PAGESIZE + pages):
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(page), ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    offset = mmap.PAGESIZE + (pages - size if after else 0)
+    copy = torch.frombuffer(memory, dtype=x.dtype, count=x.numel(), offset=offset).as_strided(x.shape, x.stride())
+    return copy.copy_(x)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a crash is wanted in a process of its own")
+@pytest.mark.parametrize("after", [True, False])
+@pytest.mark.parametrize(("up", "down", "pads"), [(1, 1, (9, 9, 9, 9)), (3, 2, (4, 5, 2, 3)), (1, 2, (-1, 3, 4, -2))])
+def test_nothing_beside_the_images_is_read(up, down, pads, after):
+
+    def run():
+        for memory_format in (torch.contiguous_format, torch.channels_last):
+            images = torch.randn(1, 9, 7, 6).contiguous(memory_format=memory_format)
+            x = beside_what_cannot_be_read(images, after)
+            axes = filter_axes(x, SMOOTH, (up, up), (down, down), pads, False, 1.0)
+            scale, slopes = torch.rand(1, 9), Slopes(1.0, 0.2, 1.0)
+            y = beside_what_cannot_be_read(forward(x, scale, None, None, axes, slopes), after)
+            backward(y, x, scale, y, adjoint(axes), slopes, (True, True, True, True))
+            tangent((x, scale, None, None), x, scale, y, y, axes, slopes)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            run()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

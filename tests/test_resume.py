@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from adaflow.core.provenance import compare_provenance, write_config, write_prov
 from adaflow.core.snapshot import save_network
 from adaflow.core.train import checkpoint, train
 from adaflow.core.training_step import training_step
+from adaflow.cuda.library import native, recorded_calls, reference_ops
 from adaflow.errors import FileError, PluginError
 from adaflow.plugin_manager import PluginManager
 from tests.runs import differences, small_run
@@ -81,17 +83,26 @@ def saved(run, folder):
     return load_newest_checkpoint(folder, CPU, print)
 
 
-@pytest.mark.parametrize("cut", [4, 10, 16, 17])
-def test_resume_is_exact(tmp_path, cut):
+@pytest.mark.parametrize("ops", ["native", "reference"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_resume_is_exact(tmp_path, precision, ops):
     """R1 falls on steps 0 and 16, path length on 0, 4, 8, …, the controller on 4, 8, …: cut at and around them."""
-    whole = steps(small_run(tmp_path), 20)
-    first = steps(small_run(tmp_path), cut)
-    state = saved(first, tmp_path)
-    second = small_run(tmp_path)
-    second.state.load_state_dict(state, second.world)
-    steps(second, 20 - cut)
+    if ops == "native" and native(CPU) is None:
+        pytest.skip("there are no native kernels")
+    table = {"precision": precision}
+    with recorded_calls() as calls, reference_ops() if ops == "reference" else nullcontext():
+        whole = steps(small_run(tmp_path, table), 20)
+        for cut in (4, 10, 16, 17) if (precision, ops) == ("fp32", "native") else (16,):
+            first = steps(small_run(tmp_path, table), cut)
+            state = saved(first, tmp_path)
+            second = small_run(tmp_path, table)
+            second.state.load_state_dict(state, second.world)
+            steps(second, 20 - cut)
+            assert differences(whole.state.state_dict(), second.state.state_dict()) == []
     assert whole.state.p != whole.config.augment.p
-    assert differences(whole.state.state_dict(), second.state.state_dict()) == []
+    number = {"fp32": "f32", "bf16": "bf16"}[precision]
+    assert (f"adaflow_fused_backward_{number}" in calls) == (ops == "native")
+    assert ("adaflow_augment_f32" in calls) == (ops == "native")
 
 
 def test_checkpoints_of_older_versions(tmp_path):
@@ -111,6 +122,18 @@ def test_checkpoints_of_older_versions(tmp_path):
     counts = {loss: int(count) for loss, count in state["bad_updates"].items()}
     old.state.load_state_dict({**state, **rows_first, "bad_updates": counts}, old.world)
     assert differences(steps(whole, 3).state.state_dict(), steps(old, 3).state.state_dict()) == []
+
+
+@pytest.mark.parametrize("change", ["absent", "plugins"])
+def test_checkpoints_before_the_first_release_are_refused(tmp_path, change):
+    state = saved(steps(small_run(tmp_path), 1), tmp_path)
+    if change == "absent":
+        state["bad_steps"] = state.pop("bad_updates")
+    else:
+        state["plugins"] = state["plugins"][0]
+    run = small_run(tmp_path)
+    with pytest.raises(FileError, match="another version of adaflow"):
+        run.state.load_state_dict(state, run.world)
 
 
 def test_a_difference_would_be_seen(tmp_path):
@@ -233,10 +256,15 @@ def test_logs_continue_where_the_checkpoint_is(tmp_path):
     assert [row["Progress/images"]["mean"] for row in rows] == [40, 80, 120, 160]
 
 
+def kernels():
+    """Native ones where they can be had: then a process that takes the reference path is an error."""
+    return "auto" if native(CPU) is None else "native"
+
+
 def command(folder, *arguments):
     return [sys.executable, "-m", "adaflow", *arguments], {
         "cwd": ROOT,
-        "env": {**os.environ, "OMP_NUM_THREADS": "1", "ADAFLOW_NO_PLUGINS": "1"},
+        "env": {**os.environ, "OMP_NUM_THREADS": "1", "ADAFLOW_NO_PLUGINS": "1", "ADAFLOW_OPS": kernels()},
         "stdout": subprocess.PIPE,
         "stderr": subprocess.STDOUT,
     }
@@ -261,14 +289,19 @@ def wait_for(condition, process, seconds=120):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_sigkill_and_resume_from_the_command_line(tmp_path, processes):
-    """20 steps in one go equal 10 steps, SIGKILL, and the rest, with the real command and a plugin with state.
+    """20 steps in one go equal 10 steps, SIGKILL, and the rest, in bf16, with the real command and a plugin with state.
 
     The plugin counts its calls, of which each process makes another number.
     """
     file = tmp_path / "stateful.py"
     file.write_text(STATEFUL)
     schedule = {"kimg": 0.16, "tick_kimg": 0.008, "snap": 10}
-    table = {"schedule": schedule, "augment": {"augs": "bgc,fading"}, "plugins": [str(file)]}
+    table = {
+        "schedule": schedule,
+        "augment": {"augs": "bgc,fading"},
+        "plugins": [str(file)],
+        "precision": "bf16",
+    }
     gpus = ["--gpus", str(processes)]
     for name in ("whole", "killed"):
         prepare_run(tmp_path / name, table)

@@ -121,6 +121,15 @@ def train(
             help="fp32, tf32 (GPUs), bf16, or auto (default): bf16 where it is faster.", rich_help_panel=NETWORK
         ),
     ] = None,
+    no_graphs: Annotated[
+        bool | None,
+        typer.Option(
+            "--no-graphs",
+            metavar="",
+            help="Launch every kernel by itself instead of recorded CUDA graphs (GPUs).",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
     cbase: Annotated[int | None, typer.Option(help="Channels × resolution.", rich_help_panel=NETWORK)] = None,
     cmax: Annotated[int | None, typer.Option(help="Most channels of a layer.", rich_help_panel=NETWORK)] = None,
     map_layers: Annotated[
@@ -164,6 +173,7 @@ def train(
     flags = {
         "preset": cfg,
         "precision": precision,
+        "graphs": False if no_graphs else None,
         "init_from": os.path.abspath(start) if start else None,
         "data": {
             "source": data or None,

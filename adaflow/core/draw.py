@@ -180,6 +180,10 @@ class RandomDraws(Draws):
         self.rows: dict[tuple[str, int], int] = {}
         self.first: Tensor | None = None
 
+    def keys(self, places: tuple[tuple[str, int], ...]) -> tuple[int, ...]:
+        """The keys of the streams of (name, place)."""
+        return _transform_keys(self.seed, self.stream, places)
+
     def draw(self, name: str, place: int = 0) -> RandomDraw:
         """The random draw of one transform at one place."""
         key = _transform_key(self.seed, self.stream, name, place)
@@ -222,6 +226,11 @@ class PercentileDraws(Draws):
         return self.single
 
 
+@lru_cache(maxsize=64)
+def _transform_keys(seed: int, stream: str, places: tuple[tuple[str, int], ...]) -> tuple[int, ...]:
+    return tuple(_transform_key(seed, stream, *place) for place in places)
+
+
 @lru_cache(maxsize=4096)
 def _transform_key(seed: int, stream: str, name: str, place: int) -> int:
     return random.stream_key(seed, "augment", stream, name, place)
@@ -230,5 +239,7 @@ def _transform_key(seed: int, stream: str, name: str, place: int) -> int:
 def _stacked(numbers: Sequence[float | Tensor], device: torch.device) -> Tensor:
     """Numbers, or 0-d tensors, as one float32 tensor."""
     if any(isinstance(number, Tensor) for number in numbers):
-        return torch.stack([torch.as_tensor(number, dtype=torch.float32, device=device) for number in numbers])
+        # A number is filled in, for to bring it to a GPU would take waiting.
+        tensors = [n if isinstance(n, Tensor) else torch.full((), n, device=device) for n in numbers]
+        return torch.stack([tensor.to(device, torch.float32) for tensor in tensors])
     return torch.tensor(numbers, dtype=torch.float32, device=device)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -120,20 +120,21 @@ def _words(key: int | Sequence[int], images: Tensor, blocks: int, call: int) -> 
     return words[0] if isinstance(key, int) else words
 
 
-@lru_cache(maxsize=256)
+# These stay for the life of the process: CUDA graphs read them where they are.
+@cache
 def _key_words(keys: tuple[int, ...], device: torch.device) -> Tensor:
     """[2, K, 1, 1]: low and high word of each key."""
     words = [[key & WORD for key in keys], [key >> 32 & WORD for key in keys]]
     return torch.tensor(words, dtype=torch.int64, device=device).view(2, len(keys), 1, 1)
 
 
-@lru_cache(maxsize=256)
+@cache
 def _key_numbers(keys: tuple[int, ...], device: torch.device) -> Tensor:
     """[K] int64 with the bits of each key."""
     return torch.tensor([key - (key >> 63 << 64) for key in keys], dtype=torch.int64, device=device)
 
 
-@lru_cache(maxsize=32)
+@cache
 def _constant(values: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.int64, device=device)
 

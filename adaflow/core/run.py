@@ -11,16 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from adaflow.core.augment import AugmentPipeline, build_pipeline
+from adaflow.core.augment.transform import is_capturable
 from adaflow.core.build import build_plugin
 from adaflow.core.data.dataset import Dataset
 from adaflow.core.distributed import World
 from adaflow.core.features import FeatureExtractor
 from adaflow.core.files import append_line
-from adaflow.core.images import to_float
+from adaflow.core.graphs import CudaRecorder, Graphs
 from adaflow.core.logger import Logger
 from adaflow.core.metric import Metric
 from adaflow.core.networks import Discriminator, Generator
 from adaflow.core.p_controller import PController
+from adaflow.core.portions import Portion
 from adaflow.core.precision import allow_tf32, set_precision
 from adaflow.core.random import stream_key
 from adaflow.core.run_config import OptimizerConfig, RunConfig, shard_count
@@ -77,16 +79,31 @@ class Run:
                 f"the p controller {config.augment.controller} compares with images kept out of training",
                 "Set some apart with --val-fraction 0.1.",
             )
-        self._shards = shard_count(config, world.size)
+        self.portions = self._new_portions()
+        """This process's part of the present batch."""
         self.state = self._new_state(fresh)
+        self.p = torch.zeros((), dtype=torch.float64, device=world.device)
+        """`state.p` on the device, for the present step."""
+        # The kernel for GPUs wants float32, that for CPUs takes any type; float64 changes nothing.
+        precise = torch.float32 if world.device.type == "cuda" else torch.float64
+        self.rates = {
+            optimizer: torch.zeros((), dtype=precise, device=world.device)
+            for optimizer in (self.state.G_opt, self.state.D_opt)
+        }
+        """The learning rates on the device, for the present step."""
         self.w_mean = torch.zeros(config.generator.w_dim, device=world.device)
         """Mean w of the present batch; zero between generator updates."""
+        self.taken = torch.zeros((), dtype=torch.bool, device=world.device)
+        """Whether the last update was taken: its gradients were finite."""
+        self.graphs = self._new_graphs()
+        """How the phases of a step are run."""
         self.trainable: dict[nn.Module, dict[nn.Parameter, None]] = {
             network: dict.fromkeys(p for p in network.parameters() if p.requires_grad)
             for network in (self.state.G, self.state.D)
         }
         self.all_trainable = [parameter for network in self.trainable.values() for parameter in network]
         self._extractors: dict[str, FeatureExtractor] = {}
+        self._label_pools: dict[bool, Tensor] = {}
         self._key = lru_cache(maxsize=None)(lambda *names: stream_key(config.schedule.seed, *names))
 
     def _new_state(self, fresh: bool) -> TrainState:
@@ -125,6 +142,26 @@ class Run:
             p=min(max(self.controller.first_p(config.augment.p), 0.0), config.augment.p_max),
         )
 
+    def _new_graphs(self) -> Graphs:
+        """Phases are recorded on a GPU where nothing speaks against it."""
+        if self.world.device.type != "cuda" or not self.config.graphs:
+            return Graphs(None, self.say)
+        if self.world.size > 1:
+            return Graphs(None, self.say, "several processes speak to each other within phases")
+        unfit = [active.name for active in self.augment.transforms if not is_capturable(active.transform)]
+        if unfit:
+            return Graphs(None, self.say, f"what {', '.join(unfit)} does cannot be recorded")
+        return Graphs(CudaRecorder(), self.say)
+
+    def _new_portions(self) -> list[Portion]:
+        world, count = self.world, shard_count(self.config, self.world.size)
+        splits = ("train", "val") if self.controller.needs_validation else ("train",)
+        size = self.config.schedule.batch // count
+        return [
+            Portion.empty(first, count, size, self.dataset, splits, world.device)
+            for first in range(world.rank, count, world.size)
+        ]
+
     def _stateful_plugins(self) -> dict[str, Stateful]:
         transforms = {f"augmentation {active.name}": active.transform for active in self.augment.transforms}
         return {"p controller": self.controller, **transforms}
@@ -138,31 +175,16 @@ class Run:
         """Key of a stream of random numbers of this run."""
         return self._key(*names)
 
-    def shards(self) -> list[Tensor]:
-        """Image counters of this process's portions of the batch.
-
-        Portion s of S takes every S-th image, so that each group of the minibatch standard deviation has the same
-        members however many processes share the batch.
-        """
-        batch, first = self.config.schedule.batch, self.state.images
-        return [
-            torch.arange(first + shard, first + batch, self._shards, device=self.world.device)
-            for shard in range(self.world.rank, self._shards, self.world.size)
-        ]
-
-    def real_batch(self, counters: Tensor, split: str = "train") -> tuple[Tensor, Tensor]:
-        """Images [N, C, H, W] in [−1, 1] with labels [N, c_dim], for these counters."""
-        images, labels = self.dataset.batch(counters.cpu(), split, self.world.device)
-        return to_float(images), labels
-
     def random_labels(self, u: Tensor, as_data: bool = False) -> Tensor:
         """Labels [N, c_dim] for u [N] in (0, 1), as frequent as D sees them: every class equally often with `balance`.
 
         With `as_data` they are as frequent as in the training images, whatever D sees.
         """
-        indices = self.dataset.train_indices if as_data else self.dataset.label_pool
-        chosen = indices[(u.cpu().double() * len(indices)).long().clamp_(max=len(indices) - 1)]
-        return self.dataset.labels[chosen].to(self.world.device)
+        if as_data not in self._label_pools:
+            indices = self.dataset.train_indices if as_data else self.dataset.label_pool
+            self._label_pools[as_data] = self.dataset.labels[indices].to(self.world.device)
+        pool = self._label_pools[as_data]
+        return pool[(u.double() * len(pool)).long().clamp_(max=len(pool) - 1)]
 
     def extractor(self, name: str = "") -> FeatureExtractor:
         """The feature extractor of that name, "" for the default one; loaded once."""
@@ -182,7 +204,7 @@ def adam(network: nn.Module, config: OptimizerConfig, lr: float, interval: int, 
     """Adam whose rate and betas make up for the extra steps of lazy regularisation (arXiv 1912.04958, §3.1).
 
     With a regulariser at every k-th step there are k + 1 updates where there were k: each is k/(k+1) of a step.
-    It is the fused one, which can leave out a step without the host knowing (see `training_step.update`).
+    It is the fused one, which can leave out a step without the host knowing (see `training_step.take_step`).
     """
     c = interval / (interval + 1) if regularised else 1.0
     betas = (config.beta1**c, config.beta2**c)

@@ -33,6 +33,7 @@ OBSERVED = 6
 MODULES = ("G", "D", "G_ema", "statistics")
 OPTIMIZERS = ("G_opt", "D_opt")
 VALUES = ("p", "saturated", "step", "images", "tick", "tick_start", "seconds", "tick_seconds")
+TENSORS = ("pl_mean", "observed", "bad_updates")
 
 
 @dataclass
@@ -52,9 +53,11 @@ class TrainState:
         images: images shown to D so far.
         tick: ticks done.
         tick_start: images at which the present tick began.
-            bad_updates: loss → updates left out in a row because of non-finite gradients, an int64 scalar.
         seconds: spent in training, over all sittings, up to the present tick.
         tick_seconds: spent in the present tick before a stop.
+        bad_updates: loss → updates left out in a row because of non-finite gradients, an int64 scalar.
+
+    Tensors stay where they are while a run goes on: CUDA graphs read and write them there.
     """
 
     G: Generator
@@ -80,10 +83,7 @@ class TrainState:
         """Tensors and plain values only, so that it loads without running any code."""
         return {
             **{name: getattr(self, name).state_dict() for name in (*MODULES, *OPTIMIZERS)},
-            **{name: getattr(self, name) for name in VALUES},
-            "bad_updates": self.bad_updates,
-            "pl_mean": self.pl_mean,
-            "observed": self.observed,
+            **{name: getattr(self, name) for name in (*VALUES, *TENSORS)},
             "plugins": [self.plugin_states()],
         }
 
@@ -107,8 +107,13 @@ class TrainState:
         """Take over a saved state: sums over processes go to the first one, plugins have a state for each process.
 
         Raises:
-            FileError: a plugin of the saved run is missing here, or the networks have another shape.
+            FileError: a plugin of the saved run is missing here, the networks have another shape, or the state is that
+                of another version.
         """
+        absent = [name for name in (*MODULES, *OPTIMIZERS, *VALUES, *TENSORS, "plugins") if name not in state]
+        if absent or not isinstance(state["plugins"], list):
+            what = f"it lacks {', '.join(absent)}" if absent else "plugins have no state for each process"
+            raise FileError(f"the checkpoint is of another version of adaflow: {what}", "Resume with that version.")
         plugin_states = state["plugins"][world.rank % len(state["plugins"])]
         missing = sorted(name for name, saved in plugin_states.items() if saved and name not in self.plugins)
         if missing:

@@ -15,6 +15,7 @@ from adaflow.core import losses
 from adaflow.core.distributed import average_gradients
 from adaflow.core.draw import RandomDraws
 from adaflow.core.p_controller import Observation, next_p
+from adaflow.core.portions import Portion
 from adaflow.core.random import normal, uniform
 from adaflow.errors import DivergedError
 
@@ -25,17 +26,20 @@ if TYPE_CHECKING:
 MAX_BAD_UPDATES = 10
 """Updates in a row with non-finite gradients of one loss before the run counts as diverged."""
 
+Loss = Callable[["Run", Portion], Tensor]
+
 
 def training_step(run: Run) -> None:
     """Train on one batch and advance the state of the run."""
     state, loss = run.state, run.config.loss
+    load_inputs(run)
 
     update(run, state.D, state.D_opt, discriminator_loss)
     if loss.r1_gamma > 0 and state.step % loss.r1_interval == 0:
         update(run, state.D, state.D_opt, r1_loss, gain=loss.r1_interval)
 
-    taken = update(run, state.G, state.G_opt, generator_loss)
-    state.G.mapping.track(torch.where(taken, run.w_mean, state.G.mapping.w_avg))
+    update(run, state.G, state.G_opt, generator_loss)
+    state.G.mapping.track(torch.where(run.taken, run.w_mean, state.G.mapping.w_avg))
     run.w_mean.zero_()
     if loss.pl_weight > 0 and state.step % loss.pl_interval == 0:
         update(run, state.G, state.G_opt, path_length_loss, gain=loss.pl_interval)
@@ -44,65 +48,67 @@ def training_step(run: Run) -> None:
     state.images += run.config.schedule.batch
     average_weights(run)
     if state.step % run.config.augment.interval == 0:
-        adapt_p(run)
-        give_up_on_bad_updates(state)
+        seen, bad = wait_for_numbers(run)
+        adapt_p(run, seen)
+        give_up_on_bad_updates(state, bad)
 
 
-def update(
-    run: Run,
-    network: nn.Module,
-    optimizer: torch.optim.Adam,
-    loss: Callable[[Run, Tensor], Tensor],
-    gain: float = 1.0,
-) -> Tensor:
-    """One optimizer step of `network` on `gain` × the mean of `loss(run, counters)` over the batch.
+def load_inputs(run: Run) -> None:
+    """Bring to the device what changes from step to step. Losses read it there, and nothing else that changes."""
+    run.p.fill_(run.state.p)
+    for optimizer, rate in run.rates.items():
+        rate.fill_(optimizer.param_groups[0]["lr"])
+    for portion in run.portions:
+        portion.load(run.dataset, run.state.images)
 
-    With non-finite gradients the step is left out, and counted in `state.bad_updates`. The host does not wait for the
-    device to know.
 
-    Returns:
-        Whether the step was taken, a boolean scalar.
+def update(run: Run, network: nn.Module, optimizer: torch.optim.Adam, loss: Loss, gain: float = 1.0) -> None:
+    """One optimizer step of `network` on `gain` × the mean of `loss(run, portion)` over the batch.
+
+    With non-finite gradients the step is left out, `run.taken` is false, and it is counted in `state.bad_updates`. The
+    host does not wait for the device to know. On a GPU all of it is one CUDA graph, once it has run a few times.
     """
-    state = run.state
+    run.graphs.run(loss.__name__, lambda: optimize(run, network, optimizer, loss, gain))
+
+
+def optimize(run: Run, network: nn.Module, optimizer: torch.optim.Adam, loss: Loss, gain: float) -> None:
+    """What `update` does. Its results are left in tensors that stay where they are."""
     trainable = run.trainable[network]
     for parameter in run.all_trainable:
         parameter.requires_grad_(parameter in trainable)
         parameter.grad = None
-    shards = run.shards()
-    for counters in shards:
+    for portion in run.portions:
         # Nothing but the weights needs a gradient, not even images that R1 differentiated with respect to.
-        torch.autograd.backward(loss(run, counters).mean() * (gain / len(shards)), inputs=list(trainable))
-    finite = average_gradients(run.world, list(trainable), also=[run.w_mean])
-    # The fused optimizer reads this on the device, and leaves weights and its state alone where it is 1.
-    optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
-    optimizer.step()
-    bad = state.bad_updates.setdefault(loss.__name__, torch.zeros_like(finite, dtype=torch.int64))
-    state.bad_updates[loss.__name__] = torch.where(finite, 0, bad + 1)
-    return finite
+        torch.autograd.backward(loss(run, portion).mean() * (gain / len(run.portions)), inputs=list(trainable))
+    run.taken.copy_(average_gradients(run.world, list(trainable), also=[run.w_mean]))
+    take_step(optimizer, run.rates[optimizer], skip=~run.taken)
+    bad = run.state.bad_updates.setdefault(loss.__name__, torch.zeros_like(run.taken, dtype=torch.int64))
+    bad.add_(1).mul_(~run.taken)
 
 
-def give_up_on_bad_updates(state: TrainState) -> None:
-    """End a run that gets nowhere.
+def take_step(optimizer: torch.optim.Adam, rate: Tensor, skip: Tensor) -> None:
+    """A step of the fused optimizer, which reads on the device how large it is and whether to leave it out.
 
-    Raises:
-        DivergedError: gradients of one of the losses were not finite many times in a row.
+    Gradients are gone then, and their memory is free for the next phase.
     """
-    for loss, count in zip(state.bad_updates, torch.stack(list(state.bad_updates.values())).tolist(), strict=True):
-        if count >= MAX_BAD_UPDATES:
-            raise DivergedError(
-                f"gradients of the {loss.replace('_', ' ')} were not finite {count} times in a row, "
-                f"at {state.images / 1000:.1f} kimg",
-                "Go back to an earlier snapshot with --init-from, and lower --lr or raise --gamma or --batch.",
-            )
+    (group,) = optimizer.param_groups
+    settings = {name: group[name] for name in ("lr", "capturable")}
+    group.update(lr=rate, capturable=rate.is_cuda and torch.cuda.is_current_stream_capturing())
+    optimizer.found_inf = skip.float()  # type: ignore[attr-defined]
+    try:
+        optimizer.step()
+    finally:
+        group.update(settings)
+    optimizer.zero_grad()
 
 
-def discriminator_loss(run: Run, counters: Tensor) -> Tensor:
+def discriminator_loss(run: Run, portion: Portion) -> Tensor:
     """D should tell fakes from reals, both augmented with the same p. [N]"""
-    state, n = run.state, len(counters)
+    state, counters = run.state, portion.counters
     with torch.no_grad():
         ws, fake_labels = sample_ws(run, counters, "D")
         fakes = state.G.synthesis(ws, noise=noise_source(run, counters, "D"))
-    reals, labels = run.real_batch(counters)
+    reals, labels = portion.reals()
     fakes, reals = augment(run, fakes, counters, "D-fake"), augment(run, reals, counters, "D-real")
     # One pass for both, in which each keeps its own minibatch statistics.
     logits = state.D(torch.cat([fakes, reals]), torch.cat([fake_labels, labels]), parts=2)
@@ -110,11 +116,12 @@ def discriminator_loss(run: Run, counters: Tensor) -> Tensor:
 
     state.statistics.report("Loss/scores/real", real_logits)
     state.statistics.report("Loss/signs/real", real_logits.sign())
-    sums = [real_logits.sign().sum(), real_logits.sum(), fake_logits.sum(), real_logits.new_full((), n)]
+    count = real_logits.new_full((), len(counters))
+    sums = [real_logits.sign().sum(), real_logits.sum(), fake_logits.sum(), count]
     if run.controller.needs_validation:
         with torch.no_grad():
-            val_logits = discriminate(run, *run.real_batch(counters, "val"), counters, "D-val")
-        sums += [val_logits.sum(), val_logits.new_full((), n)]
+            val_logits = discriminate(run, *portion.reals("val"), counters, "D-val")
+        sums += [val_logits.sum(), count]
     state.observed[: len(sums)] += torch.stack(sums).detach().double()
 
     loss = losses.fake_looking(fake_logits) + losses.real_looking(real_logits)
@@ -122,10 +129,10 @@ def discriminator_loss(run: Run, counters: Tensor) -> Tensor:
     return loss
 
 
-def r1_loss(run: Run, counters: Tensor) -> Tensor:
+def r1_loss(run: Run, portion: Portion) -> Tensor:
     """γ/2·|∇D|² with respect to reals before augmentation, so it runs back through the augmentation. [N]"""
-    reals, labels = run.real_batch(counters)
-    logits = discriminate(run, reals.requires_grad_(), labels, counters, "R1")
+    reals, labels = portion.reals()
+    logits = discriminate(run, reals.requires_grad_(), labels, portion.counters, "R1")
     penalty = losses.r1_penalty(logits, reals)
     loss = penalty * (run.config.loss.r1_gamma / 2)
     run.state.statistics.report("Loss/r1_penalty", penalty)
@@ -133,10 +140,11 @@ def r1_loss(run: Run, counters: Tensor) -> Tensor:
     return loss
 
 
-def generator_loss(run: Run, counters: Tensor) -> Tensor:
+def generator_loss(run: Run, portion: Portion) -> Tensor:
     """G should make D take its augmented fakes for reals. [N]"""
+    counters = portion.counters
     ws, labels = sample_ws(run, counters, "G")
-    run.w_mean += ws[:, 0].detach().mean(0) / len(run.shards())
+    run.w_mean += ws[:, 0].detach().mean(0) / len(run.portions)
     fakes = run.state.G.synthesis(ws, noise=noise_source(run, counters, "G"))
     logits = discriminate(run, fakes, labels, counters, "G-fake")
     loss = losses.real_looking(logits)
@@ -146,17 +154,17 @@ def generator_loss(run: Run, counters: Tensor) -> Tensor:
     return loss
 
 
-def path_length_loss(run: Run, counters: Tensor) -> Tensor:
+def path_length_loss(run: Run, portion: Portion) -> Tensor:
     """A step in w should change the image by about the same amount everywhere. [N / pl_batch_shrink]"""
     config, state = run.config.loss, run.state
-    counters = counters[: max(len(counters) // config.pl_batch_shrink, 1)]
+    counters = portion.counters[: max(len(portion.counters) // config.pl_batch_shrink, 1)]
     ws, _ = sample_ws(run, counters, "PL")
     images = state.G.synthesis(ws, noise=noise_source(run, counters, "PL"))
     unit_noise = normal(run.key("PL-image"), counters, images.shape[1:])
     lengths = losses.path_lengths(images, ws, unit_noise)
-    decay = config.pl_decay / len(run.shards())  # the portions of an accumulated batch move it as far as a whole one
+    decay = config.pl_decay / len(run.portions)  # the portions of a batch move it as far as a whole one
     penalty, mean = losses.path_length_penalty(lengths, state.pl_mean, decay, run.world.mean_with_gradient)
-    state.pl_mean = torch.where(mean.isfinite(), mean, state.pl_mean).detach()
+    state.pl_mean.copy_(torch.where(mean.isfinite(), mean, state.pl_mean).detach())
     loss = penalty * config.pl_weight
     state.statistics.report("Loss/pl_penalty", penalty)
     state.statistics.report("Loss/G/reg", loss)
@@ -192,7 +200,7 @@ def discriminate(run: Run, images: Tensor, labels: Tensor, counters: Tensor, pur
 
 def augment(run: Run, images: Tensor, counters: Tensor, purpose: str) -> Tensor:
     """Augmented images [N, C, H, W], with draws of their own for each purpose."""
-    return run.augment(images, run.state.p, RandomDraws(run.config.schedule.seed, purpose, counters))
+    return run.augment(images, run.p, RandomDraws(run.config.schedule.seed, purpose, counters))
 
 
 @torch.no_grad()
@@ -204,14 +212,21 @@ def average_weights(run: Run) -> None:
         half_life = min(half_life, state.images * schedule.ema_rampup)
     keep = 0.5 ** (schedule.batch / max(half_life, 1e-8))
     torch._foreach_lerp_(list(state.G_ema.parameters()), list(state.G.parameters()), 1 - keep)
-    for mine, theirs in zip(state.G_ema.buffers(), state.G.buffers(), strict=True):
-        mine.copy_(theirs)
+    torch._foreach_copy_(list(state.G_ema.buffers()), list(state.G.buffers()))
 
 
-def adapt_p(run: Run) -> None:
+def wait_for_numbers(run: Run) -> tuple[list[float], list[float]]:
+    """`state.observed` over all processes, and the counts of bad updates: the one time that the host needs numbers."""
+    observed = run.world.sum_(run.state.observed)
+    numbers: list[float] = torch.cat([observed, torch.stack(list(run.state.bad_updates.values())).double()]).tolist()
+    observed.zero_()
+    return numbers[: len(observed)], numbers[len(observed) :]
+
+
+def adapt_p(run: Run, observed: list[float]) -> None:
     """Tell the controller what D said since the last time, and take its p."""
     state, config = run.state, run.config
-    sign, real, fake, count, val, val_count = run.world.sum_(state.observed).tolist()
+    sign, real, fake, count, val, val_count = observed
     seen = Observation(
         p=state.p,
         images=state.images,
@@ -223,4 +238,18 @@ def adapt_p(run: Run) -> None:
         score_val=val / val_count if val_count else None,
     )
     state.p, state.saturated = next_p(run.controller, seen, config.augment.p_max)
-    state.observed.zero_()
+
+
+def give_up_on_bad_updates(state: TrainState, counts: list[float]) -> None:
+    """End a run that gets nowhere.
+
+    Raises:
+        DivergedError: gradients of one of the losses were not finite many times in a row.
+    """
+    for loss, count in zip(state.bad_updates, counts, strict=True):
+        if count >= MAX_BAD_UPDATES:
+            raise DivergedError(
+                f"gradients of the {loss.replace('_', ' ')} were not finite {count:.0f} times in a row, "
+                f"at {state.images / 1000:.1f} kimg",
+                "Go back to an earlier snapshot with --init-from, and lower --lr or raise --gamma or --batch.",
+            )

@@ -1,9 +1,9 @@
 """Compile the native kernels once, with ninja, into a cache; later processes find them there.
 
-A library is named after a key (sources, compiler, flags, processor) and after its own content. It takes that name by
+A library is named after a key (sources, flags, processor; compiler) and after its own content. It takes that name by
 one rename when it is complete, so a kill at any moment leaves nothing that passes for a library, and a file that was
 cut short or changed is not taken for one. Two processes that build at once are safe: the second waits and takes the
-result.
+result. Where there is no compiler, a library that any compiler made of the same sources is taken.
 """
 
 from __future__ import annotations
@@ -89,6 +89,9 @@ class Compiler:
     version: str
 
 
+ANY_COMPILER = Compiler((), "")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """All that decides what a library is.
@@ -107,10 +110,12 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """Names this recipe on this processor."""
+        """Names this recipe on this processor; for any compiler, a pattern of such names."""
         contents = {name: hashlib.sha256(content).hexdigest() for name, content in self.sources.items()}
-        parts = [contents, self.compiler.command, self.compiler.version, self.flags, processor()]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:20]
+        where = processor() if self.kind == "cpu" else platform.machine()
+        any_compiler = self.compiler == ANY_COMPILER
+        compiler = "*" if any_compiler else _short_hash([self.compiler.command, self.compiler.version])
+        return f"{_short_hash([contents, self.flags, where])}-{compiler}"
 
     def find(self, folder: Path) -> Path | None:
         """The library in `folder`, if it is there, whole, and could not have been put there by another user."""
@@ -120,6 +125,10 @@ class Recipe:
                     if is_private(path) and path.stem.rpartition("-")[2] == digest(path):
                         return path
         return None
+
+
+def _short_hash(parts: list[object]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def build(kind: Kind, timeout: float = TIMEOUT) -> Path:
@@ -137,21 +146,27 @@ def build(kind: Kind, timeout: float = TIMEOUT) -> Path:
     Raises:
         BuildError: there is no compiler, it fails or takes too long, or the result can be written nowhere.
     """
-    recipe = make_recipe(kind)
+    missing = None
+    try:
+        recipe = make_recipe(kind)
+    except BuildError as error:
+        recipe, missing = make_recipe(kind, ANY_COMPILER), error
     for folder in cache_folders():
         if found := recipe.find(folder):
             return found
+    if missing:
+        raise missing
     folder = writable_folder()
-    with one_at_a_time(folder / f"{kind}.lock", timeout) as alone:
-        if found := recipe.find(folder):
-            return found
-        if alone:
-            clear_away(folder, recipe)
-        say(f"building native {NAMES[kind]} kernels, once (about {SECONDS[kind]} s) …")
-        try:
+    try:
+        with one_at_a_time(folder / f"{kind}.lock", timeout) as alone:
+            if found := recipe.find(folder):
+                return found
+            if alone:
+                clear_away(folder, recipe)
+            say(f"building native {NAMES[kind]} kernels, once (about {SECONDS[kind]} s) …")
             return _compile(recipe, folder, timeout)
-        except OSError as error:
-            raise BuildError(f"{folder} cannot be written: {error.strerror or error}") from error
+    except OSError as error:
+        raise BuildError(f"{folder} cannot be written: {error.strerror or error}") from error
 
 
 def say(line: str) -> None:
@@ -160,8 +175,8 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def make_recipe(kind: Kind) -> Recipe:
-    """What would be compiled, with which compiler.
+def make_recipe(kind: Kind, compiler: Compiler | None = None) -> Recipe:
+    """What would be compiled, by this compiler or the one that is found here.
 
     Raises:
         BuildError: there is no compiler that works.
@@ -170,7 +185,8 @@ def make_recipe(kind: Kind) -> Recipe:
         raise BuildError("native kernels are built on Linux and macOS only")
     files = sorted([*NATIVE.glob("*.h"), *NATIVE.glob(PATTERNS[kind])])
     sources = {path.name: path.read_bytes() for path in files}
-    return Recipe(kind, find_compiler(kind), CPU_FLAGS if kind == "cpu" else CUDA_FLAGS, sources)
+    flags = CPU_FLAGS if kind == "cpu" else CUDA_FLAGS
+    return Recipe(kind, compiler or find_compiler(kind), flags, sources)
 
 
 def find_compiler(kind: Kind) -> Compiler:

@@ -190,7 +190,10 @@ def _load(kind: Kind) -> ctypes.CDLL | BuildError:
     except BuildError as error:
         return error
     except OSError as error:
-        return BuildError(f"they do not load: {error}", "On a file system without exec? Choose one by $ADAFLOW_CACHE.")
+        hint = "On a file system without exec? Choose one by $ADAFLOW_CACHE."
+        if "libgomp" in str(error):  # built elsewhere
+            hint = "Install libgomp1, which comes with g++."
+        return BuildError(f"they do not load: {error}", hint)
     library.adaflow_error.restype = ctypes.c_char_p
     for name in _signatures:
         _apply(library, kind, name)

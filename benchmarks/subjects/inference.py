@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from adaflow.core.generate import Painter
+from adaflow.core.graphs import WARM_UP
+from adaflow.core.networks import Generator
 from adaflow.core.precision import allow_tf32, set_precision
 from benchmarks.baselines.networks import PlainGenerator
 from benchmarks.harness import Case, Side
@@ -26,6 +29,8 @@ def cases(options: Options) -> Iterator[Case]:
             G = copy.deepcopy(run.state.G_ema)
             set_precision(G, precision)
             tasks: dict[str, Callable[[], object]] = {OURS: without_gradients(G, z, precision)}
+            if batch == 1 and options.device.type == "cuda":
+                tasks[OURS] = single_images(G, precision)
             if REFERENCE in options.sides:
                 tasks[REFERENCE] = on_reference(tasks[OURS])
             if TORCH in options.sides:
@@ -46,6 +51,19 @@ def foreign_generator(options: Options, settings: dict[str, int]) -> Callable[[t
         return None
     G = options.foreign.generator(options.device, **settings)
     return None if G is None else lambda z: G.synthesis(G.mapping(z))
+
+
+def single_images(G: Generator, precision: str) -> Callable[[], object]:
+    """One image from a seed, by a CUDA graph that is recorded already."""
+    paint = Painter(G)
+
+    def run() -> object:
+        allow_tf32(precision)
+        return paint([0])
+
+    for _ in range(WARM_UP + 1):
+        run()
+    return run
 
 
 def without_gradients(

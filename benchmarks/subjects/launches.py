@@ -1,4 +1,8 @@
-"""`launches`: what the host asks of a GPU in a training step: kernels, graphs, copies, waits. Nothing on a CPU."""
+"""`launches`: what the host asks of a GPU in a training step: kernels, graphs, copies, waits. Nothing on a CPU.
+
+Phases are CUDA graphs by the time that calls are counted. Every fourth step the p controller asks for numbers; what
+that costs is counted apart.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,17 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.harness import Clock, Result
 from benchmarks.options import OURS, TORCH, Options
 from benchmarks.ours import AUTO
-from benchmarks.subjects.step import STEPS, tasks_for
+from benchmarks.subjects.step import STEPS, at, steps_for
 
 WARM_UP = 8
 STEADY = 4
+WITH_CONTROLLER = {"Dmain + Gmain, p adapted": 3}
+"""After step 3 come 4 steps done, at which the controller is asked by the usual interval."""
 KINDS = {
     "kernel launches": ("cudaLaunchKernel", "cuLaunchKernel"),
     "graph launches": ("cudaGraphLaunch",),
     "copies": ("cudaMemcpy",),
-    "waits": ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize"),
+    "waits": ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cuStreamSynchronize"),
 }
 """What is counted → how the names of such calls begin."""
 
@@ -28,8 +34,8 @@ def results(options: Options, rounds: int, least: float, clock: Clock) -> Iterat
     if options.device.type != "cuda":
         return
     for setup in AUTO[:1] if options.quick else AUTO:
-        for kind in STEPS:
-            tasks = tasks_for(setup, "bgc", "bf16", kind, options)
+        for kind, number in {**STEPS, **WITH_CONTROLLER}.items():
+            tasks = [(side, at(step, number)) for side, step in steps_for(setup, "bgc", "bf16", options)]
             counts = {side: calls(run) for side, run in tasks if side in (OURS, TORCH)}
             for what in KINDS:
                 values = {side: [count[what]] for side, count in counts.items()}
@@ -40,12 +46,17 @@ def calls(run: Callable[[], object]) -> dict[str, float]:
     """Calls of each kind in one run, when all is warm."""
     for _ in range(WARM_UP):
         run()
+    steps, nothing = profiled(run, STEADY), profiled(run, 0)
+    return {what: (count - nothing[what]) / STEADY for what, count in steps.items()}
+
+
+def profiled(run: Callable[[], object], times: int) -> dict[str, int]:
+    """Calls of each kind in so many runs, and those of the profiler itself."""
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
-        for _ in range(STEADY):
+        for _ in range(times):
             run()
-    names = {event.key: event.count for event in profiler.key_averages()}
-    return {what: count / STEADY for what, count in tally(names).items()}
+    return tally({event.key: event.count for event in profiler.key_averages()})
 
 
 def tally(names: Mapping[str, int]) -> dict[str, int]:

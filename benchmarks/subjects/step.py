@@ -11,6 +11,7 @@ from itertools import count
 
 import torch
 
+from adaflow.core.graphs import WARM_UP, Graphs
 from adaflow.core.images import to_float
 from adaflow.core.precision import allow_tf32
 from adaflow.core.run import Run
@@ -69,7 +70,7 @@ def steps_for(setup: Setup, augs: str, precision: str, options: Options) -> Iter
     """Side → a function that trains for one step with a certain number. The baselines are in float32 always."""
     yield OURS, our_step(setup, augs, precision, options.device)
     if REFERENCE in options.sides:
-        step = our_step(setup, augs, precision, options.device)
+        step = our_step(setup, augs, precision, options.device, graphs=False)
         yield REFERENCE, on_reference(step)
     if TORCH in options.sides:
         yield TORCH, plain_step(setup, augs, options, "scaled")
@@ -93,15 +94,20 @@ def at(step: Step, number: int) -> Callable[[], object]:
     return lambda: step(number)
 
 
-def our_step(setup: Setup, augs: str, precision: str, device: torch.device) -> Step:
-    """adaflow's step."""
+def our_step(setup: Setup, augs: str, precision: str, device: torch.device, graphs: bool = True) -> Step:
+    """adaflow's step; on a GPU with its phases as CUDA graphs, recorded already."""
     run = new_run(setup, augs, P if augs != "none" else 0.0, precision, device)
+    if not graphs:
+        run.graphs = Graphs(None, print)
 
     def step(number: int) -> None:
         allow_tf32(precision)  # a setting of the whole process, and the sides have different ones
         run.state.step = number
         training_step(run)
 
+    if run.graphs.recorder is not None:
+        for _ in range(WARM_UP + 1):
+            step(STEPS[ALL_PHASES])
     return step
 
 

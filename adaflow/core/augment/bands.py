@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -68,7 +68,7 @@ def band_matrices(size: int, dtype: torch.dtype, device: torch.device) -> Tensor
     return matrices.flatten(1).to(device, dtype)
 
 
-@lru_cache(maxsize=8)
+@cache  # for the life of the process: CUDA graphs read it where it is
 def filters(device: torch.device) -> Tensor:
     """[4, 43] float32, the filters of the bands."""
     with torch.inference_mode(False):

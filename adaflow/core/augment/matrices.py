@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -55,7 +55,7 @@ def color_matrix(linear: Tensor) -> Tensor:
     return matrix
 
 
-@lru_cache(maxsize=256)
+@cache  # for the life of the process: CUDA graphs read it where it is
 def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     """[k] float32: these numbers on a device, where they are brought only once. Not to be written to."""
     with torch.inference_mode(False):

@@ -15,13 +15,13 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from adaflow.core.augment.bands import band_taps, filter_bands, normalised_gains
+from adaflow.core.augment.bands import band_taps, filter_bands, filters, normalised_gains
 from adaflow.core.augment.colors import is_rgb, map_colors
 from adaflow.core.augment.matrices import invert
 from adaflow.core.augment.resample import copy_pixels, moves_whole_pixels, resample
 from adaflow.core.augment.transform import ColorTransform, FilterTransform, GeometryTransform, ImageTransform, Transform
-from adaflow.core.draw import Draw, Draws
-from adaflow.cuda.augment import MOST_PLACES, augment, compose, filter_taps
+from adaflow.core.draw import Draw, Draws, RandomDraws
+from adaflow.cuda.augment import FORMULAS, MOST_PLACES, Places, Plan, augment, compose, draw_plan, with_filters
 from adaflow.cuda.library import native
 from adaflow.errors import PluginError
 
@@ -92,14 +92,18 @@ class AugmentPipeline:
             [(a, a.transform) for a in transforms if isinstance(a.transform, FilterTransform)]
         )
         self.image_places = _in_order([(a, a.transform) for a in transforms if isinstance(a.transform, ImageTransform)])
-        places: list[Place[Any]] = [
-            *self.geometry_places,
-            *self.color_places,
-            *self.filter_places,
-            *self.image_places,
-        ]
+        self.map_places: list[Place[Any]] = [*self.geometry_places, *self.color_places, *self.filter_places]
+        places: list[Place[Any]] = [*self.map_places, *self.image_places]
         self.streams = [place.stream for place in places]
         self.transforms = [ActiveTransform(p.name, p.transform, p.weight) for p in places if p.number == 0]
+        # The first of them may be drawn and done by one native kernel.
+        self.known_places = _known(self.map_places, self.image_places)
+        self.known = Places(
+            tuple(FORMULAS.index(_formula(place) or "") for place in self.known_places),
+            tuple(_first_setting(place.transform) for place in self.known_places),
+            tuple(place.weight for place in self.known_places),
+        )
+        self.known_streams = tuple(place.stream for place in self.known_places)
 
     def __call__(self, images: Tensor, p: float | Tensor, draws: Draws) -> Tensor:
         """Augment a batch.
@@ -118,12 +122,18 @@ class AugmentPipeline:
         """
         if not self.streams or len(images) == 0 or (not isinstance(p, Tensor) and p <= 0):
             return images
-        draws.prefetch(self.streams)
-        if native(images.device) is not None and max(len(self.geometry_places), len(self.color_places)) <= MOST_PLACES:
-            images = self._native(images, p, draws)
+        image_places = self.image_places
+        kernels = native(images.device) is not None
+        if kernels and self.known_places and type(draws) is RandomDraws:
+            images = augment(images, self._drawn(images, p, draws))
+            image_places = image_places[max(len(self.known_places) - len(self.map_places), 0) :]
         else:
-            images = self._reference(images, p, draws)
-        for place in self.image_places:
+            draws.prefetch(self.streams)
+            if kernels and self.map_places and max(len(self.geometry_places), len(self.color_places)) <= MOST_PLACES:
+                images = augment(images, self._composed(images, p, draws))
+            else:
+                images = self._reference(images, p, draws)
+        for place in image_places:
             images = self._apply(place, images, p, draws)
         return images
 
@@ -159,27 +169,32 @@ class AugmentPipeline:
         """What to write to get this pipeline: every transform with all of its settings; "none" when there are none."""
         return ",".join(_spec(active) for active in self.transforms) or "none"
 
-    def _native(self, images: Tensor, p: float | Tensor, draws: Draws) -> Tensor:
-        """Geometry, colours and filter bands, by native kernels."""
+    def _drawn(self, images: Tensor, p: float | Tensor, draws: RandomDraws) -> Plan:
+        """What the known places do to the images, drawn by a native kernel."""
+        device, keys = images.device, draws.keys(self.known_streams)
+        strength = p.to(device, torch.float32) if isinstance(p, Tensor) else torch.full((), p, device=device)
+        return draw_plan(self.known, strength, keys, draws.images, filters(device), *images.shape[1:])
+
+    def _composed(self, images: Tensor, p: float | Tensor, draws: Draws) -> Plan:
+        """What is done to the images before the transforms of pixels, drawn by the transforms one by one."""
         channels, height, width = images.shape[1:]
-        geometry_count = len(self.geometry_places)
         places: list[Place[Any]] = [*self.geometry_places, *self.color_places]
-        if places:
-            opened, gates = _gates(places, p, draws)
-            plan = compose(
-                self._planar(opened[:geometry_count], height, width),
-                self._mixing(opened[geometry_count:]),
-                gates,
-                [not place.transform.pixel_copy for place in self.geometry_places],
-                [_skips(place, channels) for place in self.color_places],
-                height,
-                width,
-            )
-            images = augment(images, plan)
+        no_gates = torch.empty(0, len(images), dtype=torch.bool, device=images.device)
+        opened, gates = _gates(places, p, draws) if places else ([], no_gates)
+        geometry_count = len(self.geometry_places)
+        plan = compose(
+            self._planar(opened[:geometry_count], height, width),
+            self._mixing(opened[geometry_count:]),
+            gates,
+            [not place.transform.pixel_copy for place in self.geometry_places],
+            [_skips(place, channels) for place in self.color_places],
+            height,
+            width,
+        )
         if self.filter_places:
             gains, fired = self.band_gains(p, draws)
-            images = filter_taps(images, band_taps(gains), fired)
-        return images
+            plan = with_filters(plan, band_taps(gains), fired)
+        return plan
 
     def _reference(self, images: Tensor, p: float | Tensor, draws: Draws) -> Tensor:
         """Geometry, colours and filter bands, in pure torch."""
@@ -250,6 +265,29 @@ def _gates(places: Sequence[Place[Any]], p: float | Tensor, draws: Draws) -> tup
     else:
         probabilities = [place.transform.gate(min(max(p * place.weight, 0.0), 1.0)) for place in places]
     return draws.open([place.stream for place in places], probabilities)
+
+
+def _known(map_places: Sequence[Place[Any]], image_places: Sequence[Place[Any]]) -> list[Place[Any]]:
+    """The places, from the first on, that a native kernel can draw and do: none, or all those of maps, and noise and
+    cutout where they come next."""
+    if not all(_formula(place) for place in map_places):
+        return []
+    known = list(map_places)
+    for wanted in ("noise", "cutout"):
+        following = image_places[len(known) - len(map_places) :][:1]
+        known += [place for place in following if _formula(place) == wanted]
+    return known
+
+
+def _formula(place: Place[Any]) -> str | None:
+    """The formula that the very class of its transform has, not one that it inherits and may have changed."""
+    formula: str | None = vars(type(place.transform)).get("formula")
+    return formula
+
+
+def _first_setting(transform: Transform) -> float:
+    """Its one setting, or 0."""
+    return next((float(getattr(transform, setting.name)) for setting in dataclasses.fields(transform)), 0.0)
 
 
 def _skips(place: Place[ColorTransform], channels: int) -> bool:

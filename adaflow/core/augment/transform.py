@@ -42,6 +42,14 @@ class Transform(ABC):  # noqa: B024
     """Place among the transforms of the same kind, lower first, then by name. A tuple: it acts at each of these places,
     with a gate and a draw for each."""
 
+    formula: ClassVar[str | None] = None
+    """Of built-in transforms, the name in `adaflow.cuda.augment.FORMULAS` of native code that has the same gate, and
+    that draws the same from the same numbers. A subclass does not inherit it."""
+
+    capturable: ClassVar[bool] = True
+    """False when its Python code must run at every step, for it counts its calls, say. Otherwise the work it gives to a
+    GPU is recorded once and repeated, with new images and new numbers from its draws."""
+
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
             low, high = setting.metadata.get("low", -math.inf), setting.metadata.get("high", math.inf)
@@ -62,6 +70,11 @@ class Transform(ABC):  # noqa: B024
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
         """Take back what `state_dict` gave."""
+
+
+def is_capturable(transform: Transform) -> bool:
+    """Whether its work can be recorded and repeated: it does not say otherwise, and has no state of its own."""
+    return transform.capturable and type(transform).state_dict is Transform.state_dict
 
 
 class GeometryTransform(Transform):

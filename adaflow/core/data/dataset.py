@@ -178,13 +178,14 @@ class Dataset:
             raise DataError(f"the data set has no images in its {split!r} part", "Set val_fraction above 0.")
         entries = self._samplers[split].indices(counters)
         chosen, copies = images[entries % len(images)], entries // len(images)
+        labels = _send(self.labels[chosen], device)
         if len(mirrors) == 1:
-            return self.take(chosen, device), self.labels[chosen].to(device)
+            return self.take(chosen, device), labels
         # Images to be flipped alike lie together for the moment.
         order = copies.argsort(stable=True)
         parts = torch.split(self.take(chosen[order], device), copies.bincount(minlength=len(mirrors)).tolist())
         flipped = torch.cat([part.flip(axes) if axes else part for part, axes in zip(parts, mirrors, strict=True)])
-        return flipped.index_select(0, order.argsort().to(device)), self.labels[chosen].to(device)
+        return flipped.index_select(0, _send(order.argsort(), device)), labels
 
     def summary(self) -> dict[str, Any]:
         """Plain values that say what was trained on, for the run's provenance."""
@@ -225,6 +226,11 @@ class Dataset:
         if self.config.mirrory:
             mirrors += [(*axes, -2) for axes in mirrors]
         return mirrors
+
+
+def _send(values: Tensor, device: torch.device) -> Tensor:
+    """Bring to a device without waiting for what it does at the moment."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
 
 
 def load_dataset(

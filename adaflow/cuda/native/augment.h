@@ -1,4 +1,5 @@
-// The augmentation of an image under an affine map of the plane and one of the colours: what CPU and GPU share.
+// The augmentation of an image under an affine map of the plane and one of the colours, and a plan for a batch: what CPU
+// and GPU share. Filter, noise and cutout, which follow, are in augment_finish.h.
 //
 // An image is reflected at its borders without end, doubled in resolution with the sym6 low-pass, looked up bilinearly
 // at the points of a doubled output grid, halved with the same low-pass; then its colours are mapped (arXiv 2006.06676,
@@ -20,8 +21,29 @@ constexpr int GRID_MARGIN = TAPS - 2;
 /// A map within this distance of whole pixels is one.
 constexpr double WHOLE_PIXEL = 1e-3;
 
-/// What happens to an image, as bits: moved by whole pixels, or resampled; its colours mapped.
-constexpr std::uint8_t MOVED = 1, RESAMPLED = 2, COLORED = 4;
+/// What happens to an image, as bits: moved by whole pixels, or resampled; its colours mapped; its bands filtered; noise
+/// added; a rectangle cut out.
+constexpr std::uint8_t MOVED = 1, RESAMPLED = 2, COLORED = 4, FILTERED = 8, NOISY = 16, CUT = 32;
+/// Taps of the filter of an image.
+constexpr int BAND_TAPS = 43;
+
+/// What happens to a batch of n images [n, channels, height, width]. Of arrays of what happens to none, nothing is read.
+struct Plan {
+    const float* inverses;      // [n, 3, 3], from output to input, in pixels from the centre
+    const float* colors;        // [n, 3, 4], of colours as (r, g, b, 1)
+    const std::uint8_t* kinds;  // [n], bits as above
+    const float* taps;          // [n, 43], of the bands' filters
+    const float* strengths;     // [n], standard deviations of the noise
+    const std::int64_t* images; // [n], their numbers in the run, which name their noise
+    const float* centres;       // [n, 2], x and y of what is cut out, as shares of the size
+    std::uint64_t noise_key;
+    float cutout;  // size of what is cut out, as a share
+    std::int64_t n, channels, height, width;
+    bool transposed, derivative;
+
+    ADAFLOW_FN std::int64_t plane() const { return height * width; }
+    ADAFLOW_FN std::int64_t size() const { return channels * plane(); }
+};
 
 /// Tap k of the low-pass of sym6, normalised to sum 1 (Daubechies, "Ten Lectures on Wavelets", 1992).
 ADAFLOW_FN double lowpass(int k) {

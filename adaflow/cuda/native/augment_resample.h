@@ -7,7 +7,6 @@
 #pragma once
 
 #include <algorithm>
-#include <utility>
 
 #include "augment_points.h"
 #include "resolution.h"
@@ -15,10 +14,10 @@
 namespace adaflow {
 namespace augment {
 
-/// Output pixels along the side of a tile.
-constexpr std::int64_t TILE = 48, LEAST_TILE = 6;
-/// A tile becomes smaller where its box of the lattice had more points than the first; with more than the second even
-/// for the smallest tile, each point is looked up by itself.
+/// Output pixels along the side of a tile, at most and at least.
+constexpr std::int64_t MOST_TILE = 72, LEAST_TILE = 6;
+/// A tile becomes smaller where it would see a box of the lattice with more points than the first; with more than the
+/// second even for the smallest tile, each point is looked up by itself.
 constexpr double SMALL_BOX = 40e3, GREATEST_BOX = 1e6;
 
 template <typename T, int L>
@@ -26,11 +25,8 @@ class Resampling {
     using One = typename rows::Pixels<T, L>::One;
     using Two = typename rows::Pixels<T, L>::Two;
 
-    /// Part of the lattice; all four are even.
-    struct Box {
-        std::int64_t u, v, width, height;
-        bool huge;
-    };
+    /// Points of the lattice that make whole vectors.
+    static constexpr std::int32_t UNIT = rows::LANES<T> / L;
 
    public:
     /// `from` and `to` are the first of `channels` <= L planes.
@@ -54,19 +50,19 @@ class Resampling {
     }
 
     void forward() {
-        const std::int64_t tile = tile_size();
-        for (std::int64_t y = 0; y < height_; y += tile)
-            for (std::int64_t x = 0; x < width_; x += tile)
-                forward_tile(x, y, std::min(tile, width_ - x), std::min(tile, height_ - y));
+        const std::int64_t wide = tile_size(width_), high = tile_size(height_);
+        for (std::int64_t y = 0; y < height_; y += high)
+            for (std::int64_t x = 0; x < width_; x += wide)
+                forward_tile(x, y, std::min(wide, width_ - x), std::min(high, height_ - y));
     }
 
     /// `to` must be zero before.
     void adjoint() {
-        const std::int64_t tile = 2 * tile_size();
         const std::int64_t grid_width = 2 * width_ + GRID_MARGIN, grid_height = 2 * height_ + GRID_MARGIN;
-        for (std::int64_t j = 0; j < grid_height; j += tile)
-            for (std::int64_t i = 0; i < grid_width; i += tile)
-                adjoint_tile(i, j, std::min(tile, grid_width - i), std::min(tile, grid_height - j));
+        const std::int64_t wide = 2 * tile_size(grid_width / 2), high = 2 * tile_size(grid_height / 2);
+        for (std::int64_t j = 0; j < grid_height; j += high)
+            for (std::int64_t i = 0; i < grid_width; i += wide)
+                adjoint_tile(i, j, std::min(wide, grid_width - i), std::min(high, grid_height - j));
     }
 
    private:
@@ -79,10 +75,12 @@ class Resampling {
         return sum;
     }
 
-    std::int64_t tile_size() const {
-        std::int64_t tile = TILE;
+    /// Sides of tiles of much the same size that cover `size`.
+    std::int64_t tile_size(std::int64_t size) const {
+        std::int64_t tile = MOST_TILE;
         while (tile > LEAST_TILE && area(2 * tile + GRID_MARGIN) > SMALL_BOX) tile /= 2;
-        return tile;
+        const std::int64_t count = (size + tile - 1) / tile;
+        return (size + count - 1) / count;
     }
 
     double area(std::int64_t grid) const {
@@ -90,33 +88,25 @@ class Resampling {
         return (fabs(map_.a) + fabs(map_.b)) * side * (fabs(map_.d) + fabs(map_.e)) * side;
     }
 
-    /// What lookups at points i ... i + width - 1 by j ... j + height - 1 of the grid touch, and a margin for rounding.
-    Box box_of(std::int64_t i, std::int64_t j, std::int64_t width, std::int64_t height) const {
-        const std::int64_t right = i + width - 1, bottom = j + height - 1;
-        const double us[4] = {map_.u(i, j), map_.u(right, j), map_.u(i, bottom), map_.u(right, bottom)};
-        const double vs[4] = {map_.v(i, j), map_.v(right, j), map_.v(i, bottom), map_.v(right, bottom)};
-        const auto [u, u_end] = std::minmax_element(us, us + 4);
-        const auto [v, v_end] = std::minmax_element(vs, vs + 4);
-        Box box;
-        box.huge = (*u_end - *u + 6) * (*v_end - *v + 6) > GREATEST_BOX;
-        box.u = 2 * static_cast<std::int64_t>(floor(0.5 * (*u - 0.5)));
-        box.v = 2 * static_cast<std::int64_t>(floor(0.5 * (*v - 0.5)));
-        box.width = (static_cast<std::int64_t>(floor(*u_end + 0.5)) - box.u + 3) & ~std::int64_t{1};
-        box.height = (static_cast<std::int64_t>(floor(*v_end + 0.5)) - box.v + 3) & ~std::int64_t{1};
-        return box;
-    }
+    /// Pixels `first` ... `first` + `count` - 1 of a row that is reflected at its ends: where they come from.
+    struct Reflected {
+        const std::int64_t* columns;
+        std::int64_t least, most;
+        bool inside;  // as they are
+    };
 
-    /// Indices `first` ... `first` + `count` - 1 of a reflected row.
-    const std::int64_t* reflected(std::int64_t first, std::int64_t count) {
+    Reflected reflected(std::int64_t first, std::int64_t count) {
         if (b_.columns.size() < static_cast<std::size_t>(count)) b_.columns.resize(static_cast<std::size_t>(count));
-        for (std::int64_t k = 0; k < count; ++k) b_.columns[static_cast<std::size_t>(k)] = reflect(first + k, width_);
-        return b_.columns.data();
+        std::int64_t* columns = b_.columns.data();
+        for (std::int64_t k = 0; k < count; ++k) columns[k] = reflect(first + k, width_);
+        const auto [least, most] = std::minmax_element(columns, columns + count);
+        return {columns, *least, *most, first >= 0 && first + count <= width_};
     }
 
-    /// Where the points of a row of the grid lie: offsets into the box, and fractions.
-    void find_points(std::int64_t i, std::int64_t j, std::int64_t n, const Box& box, std::int32_t stride) {
-        const T u = static_cast<T>(map_.u(i, j) - static_cast<double>(box.u));
-        const T v = static_cast<T>(map_.v(i, j) - static_cast<double>(box.v));
+    /// Where the points of a row of the grid lie: offsets into the lattice, and fractions.
+    void find_points(std::int64_t i, std::int64_t j, std::int64_t n, const View& view, std::int32_t stride) {
+        const T u = static_cast<T>(map_.u(i, j) - static_cast<double>(view.u));
+        const T v = static_cast<T>(map_.v(i, j) - static_cast<double>(view.v));
         const T du = static_cast<T>(map_.a), dv = static_cast<T>(map_.d);
         std::int32_t* offset = b_.offset.data();
         T *x = b_.x.data(), *y = b_.y.data();
@@ -168,34 +158,35 @@ class Resampling {
         }
     }
 
-    /// Pixels `first` ... of row `row` of the planes, reflected at the sides.
-    void load_reflected(std::int64_t row, std::int64_t first, std::int64_t count, const std::int64_t* columns, T* out) {
+    /// Planes to pixels: `count` of them from column `first` of row `row` on; a plane that is not there is zero.
+    void gather(std::int64_t row, std::int64_t first, std::int64_t count, T* out) {
         const T* planes[L];
-        const bool inside = first >= 0 && first + count <= width_;
         for (int l = 0; l < L; ++l)
-            planes[l] = l < channels_ ? from_ + (l * height_ + row) * width_ : b_.zeros.data() - (inside ? first : 0);
-        if (inside) {
-            for (int l = 0; l < L; ++l) planes[l] += first;
-            rows::gather_planes<L>(planes, out, count);
+            planes[l] = l < channels_ ? from_ + (l * height_ + row) * width_ + first : b_.zeros.data();
+        rows::gather_planes<L>(planes, out, count);
+    }
+
+    /// `count` pixels of row `row` from number `begin` of the reflected ones on.
+    void load(std::int64_t row, const Reflected& seen, std::int64_t begin, std::int64_t count, T* out) {
+        if (seen.inside) {
+            gather(row, seen.columns[begin], count, out);
             return;
         }
-        for (int l = 0; l < L; ++l) {
-            if (l < channels_) {
-                for (std::int64_t k = 0; k < count; ++k) out[k * L + l] = planes[l][columns[k]];
-            } else {
-                for (std::int64_t k = 0; k < count; ++k) out[k * L + l] = T(0);
-            }
-        }
+        T* pixels = b_.room(b_.pixels, width_ * L);
+        gather(row, seen.least, seen.most - seen.least + 1, pixels);
+        const One* in = reinterpret_cast<const One*>(pixels) - seen.least;
+        for (std::int64_t k = 0; k < count; ++k) reinterpret_cast<One*>(out)[k] = in[seen.columns[begin + k]];
     }
 
     void forward_tile(std::int64_t x, std::int64_t y, std::int64_t width, std::int64_t height) {
         const std::int64_t i = 2 * x, j = 2 * y, points = 2 * width + GRID_MARGIN, lines = 2 * height + GRID_MARGIN;
-        const Box box = box_of(i, j, points, lines);
-        const std::int64_t stride = rows::padded<T>((box.width + 1) * L) / L;
+        const View view(map_, i, j, points, lines);
+        const bool huge = view.area > GREATEST_BOX;
+        const std::int64_t stride = rows::padded<T>((view.width + 1) * L) / L;
         T* lattice = nullptr;
-        if (!box.huge) {
-            lattice = b_.room(b_.box, box.height * stride * L);
-            fill_lattice(box, stride, lattice);
+        if (!huge) {
+            lattice = b_.room(b_.box, view.height * stride * L);
+            fill_lattice(view, stride, lattice);
             room_for_points(points);
         }
 
@@ -205,10 +196,10 @@ class Resampling {
         T *sums = ring + TAPS * line_size, *pixels = sums + line_size;
         for (std::int64_t line = 0; line < lines; ++line) {
             T* values = ring + line % TAPS * line_size;
-            if (box.huge) {
+            if (huge) {
                 look_up_singly(i, j + line, points, values);
             } else {
-                find_points(i, j + line, points, box, static_cast<std::int32_t>(stride));
+                find_points(i, j + line, points, view, static_cast<std::int32_t>(stride));
                 look_up(lattice, stride, points, values);
             }
             if (line < TAPS - 1 || line % 2 == 0) continue;
@@ -220,38 +211,52 @@ class Resampling {
         }
     }
 
-    void fill_lattice(const Box& box, std::int64_t stride, T* lattice) {
+    /// The lattice where the tile sees it.
+    void fill_lattice(const View& view, std::int64_t stride, T* lattice) {
         const Doubling<T> weights = Doubling<T>::up();
-        const std::int64_t count = box.width / 2 + 6, high = box.height / 2 + 6;
-        const std::int64_t first = box.u / 2 - 3, top = box.v / 2 - 3;
-        const std::int64_t* columns = reflected(first, count);
+        const std::int64_t count = view.width / 2 + 6, high = view.height / 2 + 6;
+        const Reflected seen = reflected(view.u / 2 - 3, count);
         T* row = b_.room(b_.row, count * L);
         T* window = b_.room(b_.window, high * stride * L);
         b_.room(b_.zeros, std::max(width_, count));
+        // Row k of pixels is needed for rows 2k - 11 ... 2k of the lattice.
+        const Span* spans = view.spans(b_.spans, high, 2, 1 - TAPS, 0, UNIT);
         for (std::int64_t k = 0; k < high; ++k) {
-            load_reflected(reflect(top + k, height_), first, count, columns, row);
-            double_row<L>(row, weights, window + k * stride * L, box.width / 2, b_);
+            const std::int64_t begin = spans[k].first, pairs = (spans[k].end - begin) / 2;
+            if (pairs == 0) continue;
+            load(reflect(view.v / 2 - 3 + k, height_), seen, begin / 2, pairs + 6, row);
+            double_row<L>(row, weights, window + (k * stride + begin) * L, pairs, b_);
         }
-        for (std::int64_t k = 0; k < box.height; ++k)
-            between_rows(window, stride * L, weights, k, lattice + k * stride * L, box.width * L);
+        spans = view.spans(b_.spans, view.height, 1, 0, 0, UNIT);
+        for (std::int64_t k = 0; k < view.height; ++k) {
+            const std::int64_t begin = spans[k].first * L, n = spans[k].end * L - begin;
+            between_rows(window + begin, stride * L, weights, k, lattice + k * stride * L + begin, n);
+        }
     }
 
+    /// Pixels to planes, with their colours.
     void store(const T* pixels, std::int64_t x, std::int64_t y, std::int64_t count) {
-        const One* in = reinterpret_cast<const One*>(pixels);
-        T* out = to_ + y * width_ + x;
-        for (std::int64_t k = 0; k < count; ++k) {
-            const One pixel = colored_ ? colored(in[k]) : in[k];
-            for (int l = 0; l < channels_; ++l) out[l * height_ * width_ + k] = get(pixel, l);
+        for (int l = 0; l < channels_; ++l) {
+            T* out = to_ + (l * height_ + y) * width_ + x;
+            T mix[L], offset = get(offset_, l);
+            for (int k = 0; k < L; ++k) mix[k] = get(mix_[k], l);
+#pragma omp simd
+            for (std::int64_t i = 0; i < count; ++i) {
+                T sum = offset;
+                for (int k = 0; k < L; ++k) sum += mix[k] * pixels[i * L + k];
+                out[i] = colored_ ? sum : pixels[i * L + l];
+            }
         }
     }
 
     void adjoint_tile(std::int64_t i, std::int64_t j, std::int64_t points, std::int64_t lines) {
-        const Box box = box_of(i, j, points, lines);
-        const std::int64_t stride = rows::padded<T>((box.width + 1) * L) / L;
+        const View view(map_, i, j, points, lines);
+        const bool huge = view.area > GREATEST_BOX;
+        const std::int64_t stride = rows::padded<T>((view.width + 1) * L) / L;
         T* lattice = nullptr;
-        if (!box.huge) {
-            lattice = b_.room(b_.box, box.height * stride * L);
-            std::fill(lattice, lattice + box.height * stride * L, T(0));
+        if (!huge) {
+            lattice = b_.room(b_.box, view.height * stride * L);
+            clear_lattice(view, stride, lattice);
             room_for_points(points);
         }
         const Doubling<T> weights = Doubling<T>::of_gradients();
@@ -259,57 +264,61 @@ class Resampling {
         T* row = b_.room(b_.row, (points / 2 + 5) * L);
         T* window = b_.room(b_.window, high * line_size);
         T* values = b_.room(b_.line, line_size);
+        b_.room(b_.zeros, width_);
         for (std::int64_t k = 0; k < high; ++k) {
             load_gradient(j / 2 - 5 + k, i / 2 - 5, points / 2 + 5, row);
             double_row<L>(row, weights, window + k * line_size, points / 2, b_);
         }
         for (std::int64_t line = 0; line < lines; ++line) {
             between_rows(window, line_size, weights, line, values, points * L);
-            if (box.huge) {
+            if (huge) {
                 spread_singly(i, j + line, points, values);
             } else {
-                find_points(i, j + line, points, box, static_cast<std::int32_t>(stride));
+                find_points(i, j + line, points, view, static_cast<std::int32_t>(stride));
                 spread(lattice, stride, points, values);
             }
         }
-        if (!box.huge) gather_lattice(box, stride, lattice);
+        if (!huge) gather_lattice(view, stride, lattice);
     }
 
     /// The gradient of the output's pixels, zero beyond them, taken back through the colours.
     void load_gradient(std::int64_t row, std::int64_t first, std::int64_t count, T* out) {
         std::fill(out, out + count * L, T(0));
         if (row < 0 || row >= height_) return;
-        const T* in = from_ + row * width_ + first;
-        const std::int64_t end = std::min(count, width_ - first);
-        for (std::int64_t k = std::max(std::int64_t{0}, -first); k < end; ++k) {
-            One pixel{};
-            for (int l = 0; l < channels_; ++l) set(pixel, l, in[l * height_ * width_ + k]);
-            reinterpret_cast<One*>(out)[k] = colored_ ? colored(pixel) : pixel;
+        const std::int64_t begin = std::max(std::int64_t{0}, -first), end = std::min(count, width_ - first);
+        if (begin >= end) return;
+        gather(row, first + begin, end - begin, out + begin * L);
+        if (!colored_) return;
+        One* pixels = reinterpret_cast<One*>(out);
+        for (std::int64_t k = begin; k < end; ++k) pixels[k] = colored(pixels[k]);
+    }
+
+    /// Zeros wherever `gather_lattice` reads.
+    void clear_lattice(const View& view, std::int64_t stride, T* lattice) {
+        const Span* spans = view.spans(b_.spans, view.height, 1, 1 - TAPS, TAPS - 1, UNIT);
+        for (std::int64_t k = 0; k < view.height; ++k) {
+            T* row = lattice + k * stride * L;
+            std::fill(row + spans[k].first * L, row + rows::padded<T>(spans[k].end * L), T(0));
         }
     }
 
     /// Add up what the pixels of the image gave to the lattice.
-    void gather_lattice(const Box& box, std::int64_t stride, const T* lattice) {
-        const std::int64_t count = box.width / 2 + 6, high = box.height / 2 + 6;
-        const std::int64_t first = box.u / 2 - 3, top = box.v / 2 - 3, margin = TAPS - 1;
-        const std::int64_t* columns = reflected(first, count);
-        const bool inside = first >= 0 && first + count <= width_;
-        const std::int64_t line_size = rows::padded<T>((box.width + 2 * margin) * L);
-        T* line = b_.room(b_.line, 2 * line_size);
-        T* pixels = line + line_size;
-        std::fill(line, line + line_size, T(0));
+    void gather_lattice(const View& view, std::int64_t stride, const T* lattice) {
+        const std::int64_t count = view.width / 2 + 6, high = view.height / 2 + 6;
+        const Reflected seen = reflected(view.u / 2 - 3, count);
+        // The row begins with a vector, and 11 zeros are before and after it.
+        const std::int64_t margin = (TAPS - 1) * L, begin = rows::padded<T>(margin);
+        T* line = b_.room(b_.line, begin + view.width * L + margin);
+        T* pixels = b_.room(b_.row, count * L);
+        std::fill(line, line + begin, T(0));
+        const Span* spans = view.spans(b_.spans, high, 2, 1 - TAPS, 0, UNIT);
         for (std::int64_t k = 0; k < high; ++k) {
-            const std::int64_t above = 2 * k - margin;
-            column_sums(lattice, stride * L, above, box.height, box.width * L, line + margin * L);
-            halve_row<L>(line, twice_, pixels, count, b_);
-            T* out = to_ + reflect(top + k, height_) * width_;
-            for (int l = 0; l < channels_; ++l, out += height_ * width_) {
-                if (inside) {
-                    for (std::int64_t x = 0; x < count; ++x) out[first + x] += pixels[x * L + l];
-                } else {
-                    for (std::int64_t x = 0; x < count; ++x) out[columns[x]] += pixels[x * L + l];
-                }
-            }
+            const std::int64_t first = spans[k].first, n = (spans[k].end - first) * L;
+            if (n == 0) continue;
+            column_sums(lattice + first * L, stride * L, 2 * k - (TAPS - 1), view.height, n, line + begin);
+            std::fill(line + begin + n, line + begin + rows::padded<T>(n) + margin, T(0));
+            halve_row<L>(line + begin - margin, twice_, pixels, n / L / 2 + 6, b_);
+            add(pixels, reflect(view.v / 2 - 3 + k, height_), seen, first / 2, n / L / 2 + 6);
         }
     }
 
@@ -324,8 +333,26 @@ class Resampling {
             weights[k] = there ? twice_[k] : T(0);
         }
         rows::weighted_sum<TAPS>(in, weights, out, n);
-        // Whole vectors were written: what lies beyond the row is zero again.
-        std::fill(out + n, out + rows::padded<T>(n), T(0));
+    }
+
+    /// Pixels added to those of row `row` that they are reflections of.
+    void add(const T* pixels, std::int64_t row, const Reflected& seen, std::int64_t begin, std::int64_t count) {
+        const std::int64_t* columns = seen.columns + begin;
+        std::int64_t first = columns[0];
+        if (!seen.inside) {
+            // Onto each other first.
+            first = seen.least;
+            T* sums = b_.room(b_.pixels, width_ * L);
+            std::fill(sums, sums + (seen.most - first + 1) * L, T(0));
+            One* to = reinterpret_cast<One*>(sums) - first;
+            for (std::int64_t k = 0; k < count; ++k) to[columns[k]] += reinterpret_cast<const One*>(pixels)[k];
+            pixels = sums;
+            count = seen.most - first + 1;
+        }
+        for (int l = 0; l < channels_; ++l) {
+            T* out = to_ + (l * height_ + row) * width_ + first;
+            for (std::int64_t k = 0; k < count; ++k) out[k] += pixels[k * L + l];
+        }
     }
 
     void look_up_singly(std::int64_t i, std::int64_t j, std::int64_t n, T* out) const {

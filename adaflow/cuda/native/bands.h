@@ -10,7 +10,7 @@
 namespace adaflow {
 namespace bands {
 
-constexpr int TAPS = 43;
+constexpr int TAPS = augment::BAND_TAPS;
 constexpr int REACH = TAPS / 2;
 
 /// What a pixel's value is multiplied by before the transposed filter; after it, divide.

@@ -79,7 +79,7 @@ ADAFLOW_FN FirReach fir_reach(const Axis& axis, int o) {
     const int start = o * static_cast<int>(axis.down) - static_cast<int>(axis.before);
     const int begin = -floor_div(-start, up);
     const int end = floor_div(start + static_cast<int>(axis.taps) - 1, up) + 1;
-    const int source = begin > 0 ? begin : 0;
+    const int source = begin < 0 ? 0 : begin < in ? begin : in;
     const int last = end < in ? end : in;
     return {source, source * up - start, last > source ? last - source : 0};
 }

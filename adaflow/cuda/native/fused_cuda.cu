@@ -1,6 +1,6 @@
 // The fused operations on GPUs: a thread computes one number of the result, all taps of the filter at once.
 //
-// Sums are taken in two steps and without atomics: blocks sum slices of an image, then the slices are added in their
+// Sums are taken in two steps and without atomics: blocks sum slices of an image, then the slices are added in a fixed
 // order. `Last` is whether channels are innermost in memory, `Filtered` whether there is a filter.
 
 #include "fused.h"
@@ -194,19 +194,32 @@ __global__ void __launch_bounds__(kThreads) sum_noise(const Typed<S> a) {
     }
 }
 
-// out[i] = Σ_k parts[k, i], n numbers, in the order of k.
+// out[i] = Σ_k parts[k, i] for n numbers. A warp takes 32 of them, and one in kLanes of the k; their order is fixed.
 template <class A>
-__global__ void __launch_bounds__(kThreads) add_up(const A* parts, i64 count, i64 n, A* out) {
-    const i64 i = i64(blockIdx.x) * kThreads + threadIdx.x;
-    if (i >= n) return;
+__global__ void __launch_bounds__(kLanes * kLanes) add_up(const A* parts, i64 count, i64 n, A* out) {
+    __shared__ double partial[kLanes][kLanes];
+    const int lane = threadIdx.x % kLanes, group = threadIdx.x / kLanes;
+    const i64 i = i64(blockIdx.x) * kLanes + lane;
     double sum = 0;
-    for (i64 k = 0; k < count; ++k) sum += parts[k * n + i];
+    if (i < n)
+        for (i64 k = group; k < count; k += kLanes) sum += parts[k * n + i];
+    partial[group][lane] = sum;
+    __syncthreads();
+    if (group > 0 || i >= n) return;
+    for (int k = 1; k < kLanes; ++k) sum += partial[k][lane];
     out[i] = A(sum);
 }
 
+template <class A>
+void run_add_up(const A* parts, i64 count, i64 n, A* out, cudaStream_t stream) {
+    add_up<<<blocks_for(n, kLanes), kLanes * kLanes, 0, stream>>>(parts, count, n, out);
+}
+
+// A grid without blocks is an error: where there is nothing to compute no kernel is launched, and a sum of nothing is 0.
 template <class S, bool Last, bool Filtered>
 void run_forward(const Typed<S>& a, cudaStream_t stream) {
     const i64 n = a.channels * a.rows.out * a.columns.out;
+    if (a.batch * n == 0) return;
     const dim3 grid(blocks_for(n, kThreads), at_most(a.batch));
     forward<S, Last, Filtered><<<grid, kThreads, 0, stream>>>(a);
 }
@@ -214,6 +227,7 @@ void run_forward(const Typed<S>& a, cudaStream_t stream) {
 template <class S, bool Last, bool Filtered>
 void run_tangent(const Typed<S>& a, cudaStream_t stream) {
     const i64 n = a.channels * a.rows.out * a.columns.out;
+    if (a.batch * n == 0) return;
     const dim3 grid(blocks_for(n, kThreads), at_most(a.batch));
     tangent<S, Last, Filtered><<<grid, kThreads, 0, stream>>>(a);
 }
@@ -222,19 +236,20 @@ template <class S, bool Last, bool Filtered>
 void run_backward(const Typed<S>& a, cudaStream_t stream) {
     using A = typename accumulator<S>::type;
     const i64 vectors = a.batch * a.channels, columns = Last ? blocks_for(a.channels, kLanes) : a.channels;
-    if (a.dx || a.dscale) {
+    if (vectors > 0 && (a.dx || a.dscale)) {
         const i64 slices = blocks_for(i64(a.rows.out) * a.columns.out, kSlice);
         A* sums = a.dscale ? a.workspace : nullptr;
         pull_back<S, Last, Filtered><<<dim3(columns, slices, at_most(a.batch)), kThreads, 0, stream>>>(a, sums);
-        if (sums) add_up<<<blocks_for(vectors, kThreads), kThreads, 0, stream>>>(sums, slices, vectors, a.dscale);
+        if (sums) run_add_up(sums, slices, vectors, a.dscale, stream);
     }
     const i64 pixels = i64(a.rows.in) * a.columns.in;
-    if (a.dbias) {
+    if (a.channels > 0 && a.dbias) {
         const i64 slices = blocks_for(pixels, kSlice);
-        sum_bias<S, Last><<<dim3(columns, slices, at_most(a.batch)), kThreads, 0, stream>>>(a, a.workspace);
-        add_up<<<blocks_for(a.channels, kThreads), kThreads, 0, stream>>>(a.workspace, slices * a.batch, a.channels, a.dbias);
+        if (a.batch > 0)
+            sum_bias<S, Last><<<dim3(columns, slices, at_most(a.batch)), kThreads, 0, stream>>>(a, a.workspace);
+        run_add_up(a.workspace, slices * a.batch, a.channels, a.dbias, stream);
     }
-    if (a.dnoise) {
+    if (a.batch > 0 && a.dnoise) {
         const dim3 grid(blocks_for(pixels * (Last ? kLanes : 1), kThreads), at_most(a.batch));
         sum_noise<S, Last><<<grid, kThreads, 0, stream>>>(a);
     }

@@ -42,5 +42,60 @@ ADAFLOW_FN float uniform(std::uint32_t word) {
     return (static_cast<float>(static_cast<std::int32_t>(word >> 9)) + 0.5f) * (1.0f / 8388608.0f);
 }
 
+/// The natural logarithm of a normal float, without branches, so that loops over it become SIMD.
+ADAFLOW_FN float logarithm(float value) {
+    // value = mantissa * 2^exponent, the mantissa between sqrt(1/2) and sqrt(2).
+    std::int32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    const std::int32_t exponent = (bits - 0x3F3504F3) >> 23;
+    bits -= exponent * (1 << 23);
+    float mantissa;
+    std::memcpy(&mantissa, &bits, sizeof mantissa);
+    const float s = (mantissa - 1.0f) / (mantissa + 1.0f), q = s * s;
+    const float series = 1.0f + q * (1.0f / 3 + q * (1.0f / 5 + q * (1.0f / 7 + q * (1.0f / 9))));
+    return static_cast<float>(exponent) * 0.69314718f + 2.0f * s * series;
+}
+
+/// The inverse error function, for -1 < x < 1, to 3e-7 of its value: x times a function of w = -log(1 - x * x), for
+/// which two polynomials were fitted, in w where it is small and in its root beyond.
+ADAFLOW_FN float erfinv(float x) {
+    constexpr int TERMS = 9;
+    constexpr float CENTRAL[TERMS] = {
+        1.501409422e+00f, 2.466407261e-01f, -4.177707757e-03f, -1.253707504e-03f, 2.186022048e-04f,
+        -4.396784829e-06f, -3.528862503e-06f, 3.437273883e-07f, 2.853503615e-08f,
+    };
+    constexpr float OUTER[TERMS] = {
+        2.832976725e+00f, 1.001673032e+00f, 9.448542785e-03f, -7.605501372e-03f, 5.664803241e-03f,
+        -3.736445229e-03f, 1.534355380e-03f, 1.651053372e-04f, -3.445164737e-04f,
+    };
+    const float w = -logarithm((1.0f - x) * (1.0f + x));
+    const float near = w - 2.5f, far = sqrtf(w) - 3.0f;
+    float central = CENTRAL[TERMS - 1], outer = OUTER[TERMS - 1];
+    for (int k = TERMS - 2; k >= 0; --k) {
+        central = CENTRAL[k] + near * central;
+        outer = OUTER[k] + far * outer;
+    }
+    return x * (w < 5.0f ? central : outer);
+}
+
+/// The quantile function of the normal distribution, for 0 < unit < 1.
+ADAFLOW_FN float normal(float unit) { return 1.41421356f * erfinv(2.0f * unit - 1.0f); }
+
+#ifndef __CUDACC__
+/// Uniform numbers of an image from block `first` of a call on.
+inline void fill(
+    float* out, std::uint64_t key, std::uint64_t image, std::uint32_t call, std::uint32_t first, std::int64_t count) {
+    const std::int64_t blocks = count / WORDS;
+#pragma omp simd
+    for (std::int64_t block = 0; block < blocks; ++block) {
+        const Block words = block_of(key, image, call, first + static_cast<std::uint32_t>(block));
+        for (int k = 0; k < WORDS; ++k) out[WORDS * block + k] = uniform(words.word[k]);
+    }
+    if (count % WORDS == 0) return;
+    const Block words = block_of(key, image, call, first + static_cast<std::uint32_t>(blocks));
+    for (std::int64_t k = 0; k < count % WORDS; ++k) out[WORDS * blocks + k] = uniform(words.word[k]);
+}
+#endif
+
 }  // namespace random
 }  // namespace adaflow

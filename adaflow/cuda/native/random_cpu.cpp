@@ -9,18 +9,6 @@ using namespace adaflow::random;
 /// Fewer numbers than this are not worth a second thread.
 constexpr std::int64_t FEW = 20000;
 
-void fill(float* out, std::uint64_t key, std::uint64_t image, std::uint32_t call, std::int64_t elements) {
-    const std::int64_t blocks = elements / WORDS;
-#pragma omp simd
-    for (std::int64_t block = 0; block < blocks; ++block) {
-        const Block words = block_of(key, image, call, static_cast<std::uint32_t>(block));
-        for (int k = 0; k < WORDS; ++k) out[WORDS * block + k] = uniform(words.word[k]);
-    }
-    if (elements % WORDS == 0) return;
-    const Block words = block_of(key, image, call, static_cast<std::uint32_t>(blocks));
-    for (std::int64_t k = 0; k < elements % WORDS; ++k) out[WORDS * blocks + k] = uniform(words.word[k]);
-}
-
 }  // namespace
 
 // out[k, n, e] uniform in (0, 1), for keys [k] and images [n].
@@ -31,6 +19,6 @@ extern "C" int adaflow_uniform_f32(
 #pragma omp parallel for num_threads(threads) schedule(static) if (rows * elements > FEW)
     for (std::int64_t row = 0; row < rows; ++row)
         fill(out + row * elements, static_cast<std::uint64_t>(keys[row / image_count]),
-             static_cast<std::uint64_t>(images[row % image_count]), static_cast<std::uint32_t>(call), elements);
+             static_cast<std::uint64_t>(images[row % image_count]), static_cast<std::uint32_t>(call), 0, elements);
     return 0;
 }

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "augment.h"
+#include "augment_view.h"
 #include "rows.h"
 
 namespace adaflow {
@@ -13,15 +13,17 @@ namespace augment {
 /// Memory that a thread keeps.
 template <typename T>
 struct Buffers {
-    std::vector<T> row, even, odd, window, box, line, zeros;
+    std::vector<T> row, even, odd, window, box, line, zeros, pixels, image;
     std::vector<std::int32_t> offset;
     std::vector<T> x, y;
     std::vector<std::int64_t> columns;
+    std::vector<Span> spans;
 
+    /// Room for so many numbers and two vectors more, from where a vector of 64 bytes begins.
     static T* room(std::vector<T>& buffer, std::int64_t size) {
-        const auto wanted = static_cast<std::size_t>(size + 2 * rows::LANES<T>);
+        const auto wanted = static_cast<std::size_t>(size + 3 * rows::LANES<T>);
         if (buffer.size() < wanted) buffer.resize(wanted);
-        return buffer.data();
+        return reinterpret_cast<T*>((reinterpret_cast<std::uintptr_t>(buffer.data()) + 63) & ~std::uintptr_t{63});
     }
 };
 

@@ -48,16 +48,30 @@ inline std::int64_t padded(std::int64_t n) {
     return (n + LANES<T> - 1) / LANES<T> * LANES<T>;
 }
 
+/// Vectors i ... of `weighted_sum`, COUNT of them.
+template <int K, int COUNT, typename T>
+inline void weighted_vectors(const T* const* in, const T* weights, T* out, std::int64_t i) {
+    using V = typename Vector<T>::type;
+    V sums[COUNT];
+#pragma GCC unroll 4
+    for (int v = 0; v < COUNT; ++v) sums[v] = weights[0] * reinterpret_cast<const V*>(in[0] + i)[v];
+#pragma GCC unroll 12
+    for (int k = 1; k < K; ++k) {
+#pragma GCC unroll 4
+        for (int v = 0; v < COUNT; ++v) sums[v] += weights[k] * reinterpret_cast<const V*>(in[k] + i)[v];
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < COUNT; ++v) reinterpret_cast<V*>(out + i)[v] = sums[v];
+}
+
 /// out[i] = sum over k of weights[k] * in[k][i], i < n.
 template <int K, typename T>
 inline void weighted_sum(const T* const* in, const T* weights, T* out, std::int64_t n) {
-    using V = typename Vector<T>::type;
-    for (std::int64_t i = 0; i < n; i += LANES<T>) {
-        V sum = weights[0] * *reinterpret_cast<const V*>(in[0] + i);
-#pragma GCC unroll 12
-        for (int k = 1; k < K; ++k) sum += weights[k] * *reinterpret_cast<const V*>(in[k] + i);
-        *reinterpret_cast<V*>(out + i) = sum;
-    }
+    // Weights that are too many for the registers are loaded once for four vectors.
+    constexpr int COUNT = K > 16 ? 4 : 1;
+    std::int64_t i = 0;
+    for (; i + COUNT * LANES<T> <= n; i += COUNT * LANES<T>) weighted_vectors<K, COUNT>(in, weights, out, i);
+    for (; i < n; i += LANES<T>) weighted_vectors<K, 1>(in, weights, out, i);
 }
 
 /// Pixels of two rows in turn: even[0], odd[0], even[1] ...

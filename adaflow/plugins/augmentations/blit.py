@@ -24,6 +24,7 @@ class XFlip(GeometryTransform):
     """Mirrors left and right, half of the time that it fires."""
 
     order: ClassVar[float | tuple[float, ...]] = 1.0
+    formula = "xflip"
     pixel_copy: ClassVar[bool] = True
 
     def matrix(self, draw: Draw, height: int, width: int) -> Tensor:
@@ -40,6 +41,7 @@ class Rotate90(GeometryTransform):
     """
 
     order: ClassVar[float | tuple[float, ...]] = 2.0
+    formula = "rotate90"
     pixel_copy: ClassVar[bool] = True
 
     def matrix(self, draw: Draw, height: int, width: int) -> Tensor:
@@ -56,6 +58,7 @@ class XInt(GeometryTransform):
     """
 
     order: ClassVar[float | tuple[float, ...]] = 3.0
+    formula = "xint"
     pixel_copy: ClassVar[bool] = True
 
     max: float = parameter(0.125)

@@ -28,6 +28,7 @@ class Brightness(ColorTransform):
     """
 
     order: ClassVar[float | tuple[float, ...]] = 1.0
+    formula = "brightness"
 
     std: float = parameter(0.2)
 
@@ -47,6 +48,7 @@ class Contrast(ColorTransform):
     """
 
     order: ClassVar[float | tuple[float, ...]] = 2.0
+    formula = "contrast"
 
     std: float = parameter(0.5)
 
@@ -60,6 +62,7 @@ class LumaFlip(ColorTransform):
     """Exchanges light and dark and keeps hue and saturation, half of the time that it fires."""
 
     order: ClassVar[float | tuple[float, ...]] = 3.0
+    formula = "lumaflip"
 
     def matrix(self, draw: Draw) -> Tensor:
         """Reflection through the plane orthogonal to the luma axis, or nothing."""
@@ -76,6 +79,7 @@ class Hue(ColorTransform):
     """
 
     order: ClassVar[float | tuple[float, ...]] = 4.0
+    formula = "hue"
     needs_rgb: ClassVar[bool] = True
 
     max: float = parameter(1.0, high=1.0)
@@ -97,6 +101,7 @@ class Saturation(ColorTransform):
     """
 
     order: ClassVar[float | tuple[float, ...]] = 5.0
+    formula = "saturation"
     needs_rgb: ClassVar[bool] = True
 
     std: float = parameter(1.0)

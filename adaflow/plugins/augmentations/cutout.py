@@ -26,6 +26,7 @@ class Cutout(ImageTransform):
     """
 
     order: ClassVar[float | tuple[float, ...]] = 30.0
+    formula = "cutout"
 
     size: float = parameter(0.5)
 

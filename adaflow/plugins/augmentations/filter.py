@@ -25,6 +25,7 @@ class Band1(FilterTransform):
     """
 
     order: ClassVar[float | tuple[float, ...]] = 1.0
+    formula = "band1"
     band: ClassVar[int] = 0
 
     std: float = parameter(1.0)
@@ -43,6 +44,7 @@ class Band2(Band1):
     """
 
     order: ClassVar[float | tuple[float, ...]] = 2.0
+    formula = "band2"
     band: ClassVar[int] = 1
 
 
@@ -55,6 +57,7 @@ class Band3(Band1):
     """
 
     order: ClassVar[float | tuple[float, ...]] = 3.0
+    formula = "band3"
     band: ClassVar[int] = 2
 
 
@@ -67,6 +70,7 @@ class Band4(Band1):
     """
 
     order: ClassVar[float | tuple[float, ...]] = 4.0
+    formula = "band4"
     band: ClassVar[int] = 3
 
 

@@ -27,6 +27,7 @@ class Scale(GeometryTransform):
     """
 
     order: ClassVar[float | tuple[float, ...]] = 4.0
+    formula = "scale"
 
     std: float = parameter(0.2)
 
@@ -45,6 +46,7 @@ class Rotate(GeometryTransform):
     """
 
     order: ClassVar[float | tuple[float, ...]] = (5.0, 7.0)
+    formula = "rotate"
 
     max: float = parameter(1.0, high=1.0)
 
@@ -66,6 +68,7 @@ class Aniso(GeometryTransform):
     """
 
     order: ClassVar[float | tuple[float, ...]] = 6.0
+    formula = "aniso"
 
     std: float = parameter(0.2)
 
@@ -84,6 +87,7 @@ class XFrac(GeometryTransform):
     """
 
     order: ClassVar[float | tuple[float, ...]] = 8.0
+    formula = "xfrac"
 
     std: float = parameter(0.125)
 

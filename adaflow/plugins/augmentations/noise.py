@@ -25,6 +25,7 @@ class Noise(ImageTransform):
     """
 
     order: ClassVar[float | tuple[float, ...]] = 20.0
+    formula = "noise"
 
     std: float = parameter(0.1)
 
