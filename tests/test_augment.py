@@ -74,7 +74,9 @@ def test_gates_are_independent():
 @pytest.mark.parametrize("p", [0, 0.0, -1.0, torch.tensor(0.0)])
 def test_p_zero_is_the_identity(p):
     images = random_images(4, 3, 16, 16)
-    assert torch.equal(pipeline("bgcfnc")(images, p, random_draws(4)), images)
+    out = pipeline("bgcfnc")(images, p, random_draws(4))
+    assert torch.equal(out, images)
+    assert isinstance(p, torch.Tensor) or out is images
 
 
 def test_nothing_fired_nothing_changed():

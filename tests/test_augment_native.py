@@ -267,8 +267,16 @@ def test_composition_of_nothing():
     assert torch.equal(plan.colors, torch.eye(4)[:3].expand(3, 3, 4))
 
 
+def test_what_needs_resampling_gets_it():
+    """Though it moves whole pixels this time, and what comes before or after it always does."""
+    still = torch.eye(3).expand(3, 3, 3)
+    gates = torch.tensor([[True, True, False], [True, False, True], [True, True, True]])
+    plan = compose([still] * 3, [], gates, [False, True, False], [], 8, 8)
+    assert plan.kinds.tolist() == [RESAMPLED, MOVED, RESAMPLED]
+
+
 @pytest.mark.parametrize("spec", ["bgc", "bgcfnc", "blit", "color", "filter", "hue,noise"])
-@pytest.mark.parametrize("channels", [3, 1])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_the_pipeline_on_both_paths(spec, channels):
     images = random_images(24, channels, 24, 20)
     pipe = build_pipeline(spec, REGISTRY)

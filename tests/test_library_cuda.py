@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from adaflow.core.augment import build_pipeline
+from adaflow.core.augment import ActiveTransform, AugmentPipeline, build_pipeline
+from adaflow.core.augment.matrices import scaling
+from adaflow.core.augment.transform import GeometryTransform
 from adaflow.core.draw import RandomDraws
 from adaflow.cuda import augment as augmentation
 from adaflow.cuda import build as builder
@@ -19,6 +21,7 @@ from adaflow.cuda.self_test import derivatives, some
 from adaflow.plugin_manager import PluginManager
 
 CPU = torch.device("cpu")
+REGISTRY = PluginManager(environ={"ADAFLOW_NO_PLUGINS": "1"}).augmentations
 SHIM = Path(__file__).with_name("cuda_on_cpu.h")
 SMOOTH = setup_filter([1.0, 3.0, 3.0, 1.0])
 # Products and sums are rounded in different places. A bfloat16 has 8 bits.
@@ -76,15 +79,27 @@ def augmented(shape, dtype):
     return run
 
 
-def pipeline(channels, spec):
+def pipeline(spec, shape, dtype):
     """Random numbers, composed maps, filter bands, noise and cutouts."""
 
     def run(device):
-        pipe = build_pipeline(spec, PluginManager(environ={"ADAFLOW_NO_PLUGINS": "1"}).augmentations)
-        draws = RandomDraws(1, "test", torch.arange(12, device=device))
-        return derivatives(lambda x: pipe(x, 0.5, draws), (some(12, channels, 20, 17).to(device),))
+        pipe = build_pipeline(spec, REGISTRY)
+        draws = RandomDraws(1, "test", torch.arange(shape[0], device=device))
+        return derivatives(lambda x: pipe(x, 0.5, draws), (some(*shape).to(device, dtype),))
 
     return run
+
+
+class Mine(GeometryTransform):
+    def matrix(self, draw, height, width):
+        return scaling(draw.uniform(0.5, 2.0), draw.uniform(0.5, 2.0))
+
+
+def contributed(device):
+    """Maps that Python code drew."""
+    transforms = (*build_pipeline("bgcf", REGISTRY).transforms, ActiveTransform("mine", Mine()))
+    draws = RandomDraws(1, "test", torch.arange(70, device=device))
+    return derivatives(lambda x: AugmentPipeline(transforms)(x, 0.5, draws), (some(70, 3, 5, 4).to(device),))
 
 
 CASES = {
@@ -101,10 +116,16 @@ CASES |= {
     for dtype in (torch.float32, torch.float64)
 }
 CASES |= {
-    f"pipeline {spec} {channels}": (pipeline(channels, spec), torch.float32)
+    f"pipeline {spec} {shape} {dtype}".replace("torch.", ""): (pipeline(spec, shape, dtype), torch.float32)  # draws are
     for spec in ("bgcfnc", "bgc,noise,cutout", "noise")
-    for channels in (1, 3)
+    for shape, dtype in (
+        ((12, 1, 20, 17), torch.float32),
+        ((12, 3, 20, 17), torch.float64),
+        ((5, 4, 40, 37), torch.float32),
+        ((70, 1, 2, 3), torch.float32),
+    )
 }
+CASES["pipeline, contributed"] = (contributed, torch.float32)
 
 needs_kernels = pytest.mark.skipif(library.native(CPU) is None, reason="there are no native kernels here")
 
@@ -138,28 +159,19 @@ def emulated(tmp_path_factory):
 @pytest.fixture
 def as_a_gpu(emulated, monkeypatch):
     """Tensors on the CPU are computed by the emulation, with the working memory that a GPU gets."""
-    size_for_gpus, call = fused_kernels._workspace, library.call
 
-    def workspace(dy, axes):
-        seen = SimpleNamespace(device=SimpleNamespace(type="cuda"), shape=dy.shape, dtype=dy.dtype)
-        seen.new_empty = lambda shape, dtype: torch.full(shape, torch.nan, dtype=dtype)
-        return size_for_gpus(seen, axes)
+    def for_gpus(workspace):
+        def sized(tensor, *arguments):
+            seen = SimpleNamespace(device=SimpleNamespace(type="cuda"), shape=tensor.shape, dtype=tensor.dtype)
+            seen.new_empty = lambda shape, dtype=tensor.dtype: torch.full(shape, torch.nan, dtype=dtype)
+            return workspace(seen, *arguments)
 
-    def call_with_scratch(name, device, *arguments):
-        if name.startswith("adaflow_augment"):
-            *plan, _, _, n, channels, height, width, transposed, derivative = arguments
-            dtype = torch.float64 if name.endswith("f64") else torch.float32
-            grid = torch.full((n, channels, 2 * height + 10, 2 * width + 10), torch.nan, dtype=dtype)
-            spare = torch.full((n, channels, height, width), torch.nan, dtype=dtype)
-            filters, cutouts = plan[5], plan[8]
-            memory = (grid.data_ptr(), spare.data_ptr() if filters or (transposed and cutouts) else None)
-            arguments = (*plan, *memory, n, channels, height, width, transposed, derivative)
-        call(name, device, *arguments)
+        return sized
 
     def use():
         monkeypatch.setitem(library._chosen, CPU, emulated)
-        monkeypatch.setattr(fused_kernels, "_workspace", workspace)
-        monkeypatch.setattr(augmentation, "call", call_with_scratch)
+        for module in (fused_kernels, augmentation):
+            monkeypatch.setattr(module, "_workspace", for_gpus(module._workspace))
 
     return use
 
@@ -202,7 +214,7 @@ def test_a_gpu_is_not_waited_for():
     x = some(4, 8, 16, 16, device=device).requires_grad_()
     bias = some(8, device=device).requires_grad_()
     images = some(4, 3, 16, 16, device=device).requires_grad_()
-    pipe = build_pipeline("bgcfnc", PluginManager(environ={"ADAFLOW_NO_PLUGINS": "1"}).augmentations)
+    pipe = build_pipeline("bgcfnc", REGISTRY)
     numbers, p = torch.arange(4, device=device), torch.tensor(0.5, device=device)
 
     def run():

@@ -171,9 +171,14 @@ class RandomDraws(Draws):
         seed: the seed of the run.
         stream: what the images are for, such as "D-real": other streams give other numbers.
         images: [N] int64, the number of each image in the run.
+
+    Raises:
+        TypeError: `images` is something else.
     """
 
     def __init__(self, seed: int, stream: str, images: Tensor) -> None:
+        if images.dtype != torch.int64 or images.dim() != 1:
+            raise TypeError(f"images must be int64 [N], not {images.dtype} {list(images.shape)}")
         self.seed = seed
         self.stream = stream
         self.images = images

@@ -91,12 +91,17 @@ def draw_plan(
 
     Args:
         places: K of them.
-        p: float32 scalar, the probability of a transform of weight 1.
+        p: float64 scalar, the probability of a transform of weight 1.
         keys: K stream keys.
         images: [N] int64, the number of each image in the run.
         filters: [4, 43] float32, of the bands.
         channels, height, width: of the images.
+
+    Raises:
+        ValueError: `p` or `filters` is not where `images` is.
     """
+    if p.device != images.device or filters.device != images.device:
+        raise ValueError(f"p is on {p.device}, the filters on {filters.device}, and the numbers on {images.device}")
     n, device, formulas = len(images), images.device, places.formulas
     inverses = torch.empty(n, 3, 3, device=device)
     colors = torch.empty(n, 3, 4, device=device)
@@ -193,20 +198,13 @@ class _Augment(torch.autograd.Function):
     def forward(ctx: Any, images: Tensor, plan: Plan, transposed: bool, derivative: bool) -> Tensor:
         ctx.plan, ctx.transposed = plan, transposed
         images = images.contiguous()
-        n, channels, height, width = images.shape
         out = torch.empty_like(images)
-        grid = spare = None
-        if images.is_cuda:
-            # GPUs keep in memory the gradient at the points of lookup, and what is between two passes.
-            if transposed:
-                grid = images.new_empty(n, channels, 2 * height + 10, 2 * width + 10)
-            if plan.taps is not None or (transposed and plan.centres is not None):
-                spare = torch.empty_like(images)
+        grid, spare = _workspace(images, plan, transposed)
         call(
             f"adaflow_augment_{_SUFFIX[images.dtype]}", images.device, images.data_ptr(), out.data_ptr(),
             plan.inverses.data_ptr(), plan.colors.data_ptr(), plan.kinds.data_ptr(), _pointer(plan.taps),
             _pointer(plan.strengths), _pointer(plan.images), _pointer(plan.centres), plan.noise_key, plan.cutout,
-            _pointer(grid), _pointer(spare), n, channels, height, width, transposed, derivative,
+            _pointer(grid), _pointer(spare), *images.shape, transposed, derivative,
         )  # fmt: skip
         return out
 
@@ -216,15 +214,25 @@ class _Augment(torch.autograd.Function):
         return gradient, None, None, None
 
 
+def _workspace(images: Tensor, plan: Plan, transposed: bool) -> tuple[Tensor | None, Tensor | None]:
+    """What GPUs keep in memory: the gradient at the points of lookup, and the images between two passes."""
+    if images.device.type != "cuda":
+        return None, None
+    n, channels, height, width = images.shape
+    grid = images.new_empty((n, channels, 2 * height + 10, 2 * width + 10)) if transposed else None
+    filtered, cut = plan.taps is not None, plan.centres is not None
+    return grid, images.new_empty(images.shape) if filtered or (cut and transposed) else None
+
+
 @cache  # for the life of the process: CUDA graphs read them where they are
 def _on_device(places: Places, keys: tuple[int, ...], device: torch.device) -> tuple[Tensor, ...]:
-    """Of K places, the formulas [K] int64, the settings and weights [K] float32 and the bits of the keys [K] int64."""
+    """Of K places, formulas [K] int64, settings [K] float32, weights [K] float64, the bits of the keys [K] int64."""
     bits = [key - (key >> 63 << 64) for key in keys]
     with torch.inference_mode(False):
         return (
             torch.tensor(places.formulas, dtype=torch.int64, device=device),
             torch.tensor(places.settings, dtype=torch.float32, device=device),
-            torch.tensor(places.weights, dtype=torch.float32, device=device),
+            torch.tensor(places.weights, dtype=torch.float64, device=device),
             torch.tensor(bits, dtype=torch.int64, device=device),
         )
 

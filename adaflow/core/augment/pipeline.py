@@ -71,7 +71,7 @@ class AugmentPipeline:
     """Augments batches of images.
 
     Args:
-        transforms: what to apply. Their order is of no consequence.
+        transforms: what to apply. Their order is of no consequence. Their settings are read once, here.
 
     Raises:
         PluginError: one of them is of none of the four kinds.
@@ -115,7 +115,7 @@ class AugmentPipeline:
 
         Returns:
             [N, C, H, W], differentiable in `images` to any order. Images for which nothing fired are the same
-            bit for bit; with p = 0 it is `images` itself.
+            bit for bit; with p = 0, unless it is a tensor, it is `images` itself.
 
         Raises:
             PluginError: a transform returns something of the wrong shape.
@@ -126,7 +126,7 @@ class AugmentPipeline:
         kernels = native(images.device) is not None
         if kernels and self.known_places and type(draws) is RandomDraws:
             images = augment(images, self._drawn(images, p, draws))
-            image_places = image_places[max(len(self.known_places) - len(self.map_places), 0) :]
+            image_places = image_places[len(self.known_places) - len(self.map_places) :]
         else:
             draws.prefetch(self.streams)
             if kernels and self.map_places and max(len(self.geometry_places), len(self.color_places)) <= MOST_PLACES:
@@ -172,8 +172,11 @@ class AugmentPipeline:
     def _drawn(self, images: Tensor, p: float | Tensor, draws: RandomDraws) -> Plan:
         """What the known places do to the images, drawn by a native kernel."""
         device, keys = images.device, draws.keys(self.known_streams)
-        strength = p.to(device, torch.float32) if isinstance(p, Tensor) else torch.full((), p, device=device)
-        return draw_plan(self.known, strength, keys, draws.images, filters(device), *images.shape[1:])
+        # A number is filled in, for to bring it to a GPU would take waiting.
+        base = p if isinstance(p, Tensor) else torch.full((), p, dtype=torch.float64, device=device)
+        return draw_plan(
+            self.known, base.to(device, torch.float64), keys, draws.images, filters(device), *images.shape[1:]
+        )
 
     def _composed(self, images: Tensor, p: float | Tensor, draws: Draws) -> Plan:
         """What is done to the images before the transforms of pixels, drawn by the transforms one by one."""

@@ -85,9 +85,9 @@ ADAFLOW_FN void compose(
 struct Places {
     const std::int64_t* formulas;  // [count], see Formula
     const float* settings;         // [count]
-    const float* weights;          // [count], factors on p
+    const double* weights;         // [count], factors on p
     const std::int64_t* keys;      // [count], of their streams
-    const float* p;                // the probability of a transform of weight 1
+    const double* p;               // the probability of a transform of weight 1
     const std::int64_t* images;    // [n], their numbers in the run
     const float* filters;          // [4, 43], of the bands
     std::int64_t count, n, channels, height, width;

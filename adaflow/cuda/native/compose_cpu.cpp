@@ -19,8 +19,8 @@ extern "C" int adaflow_compose_f32(
 // Those parts of a Plan that there is a place for; the others may be null. The rest: see Places.
 extern "C" int adaflow_draw_f32(
     float* inverses, float* colors, std::uint8_t* kinds, float* taps, float* strengths, float* centres,
-    const std::int64_t* formulas, const float* settings, const float* weights, const std::int64_t* keys,
-    const float* p, const std::int64_t* images, const float* filters, std::int64_t count, std::int64_t n,
+    const std::int64_t* formulas, const float* settings, const double* weights, const std::int64_t* keys,
+    const double* p, const std::int64_t* images, const float* filters, std::int64_t count, std::int64_t n,
     std::int64_t channels, std::int64_t height, std::int64_t width, std::int64_t) {
     const Places places{
         formulas, settings, weights, keys, p, images, filters, count, n, channels, height, width,

@@ -16,7 +16,7 @@ enum Formula : std::int64_t {
     BRIGHTNESS, CONTRAST, LUMAFLIP, HUE, SATURATION,
     BAND1, BAND2, BAND3, BAND4,
     NOISE, CUTOUT,
-};  // clang-format: a kind a line
+};
 
 constexpr float PI = 3.14159265f;
 constexpr int BANDS = 4;
@@ -46,9 +46,9 @@ struct Drawn {
     }
 };
 
-/// The probability that a transform fires.
-ADAFLOW_FN float gate(Formula formula, float p, float weight) {
-    const double share = fmin(fmax(static_cast<double>(p) * weight, 0.0), 1.0);
+/// The probability of a gate of a transform, in double as in Python, so that the same gates open.
+ADAFLOW_FN float gate(Formula formula, double p, double weight) {
+    const double share = fmin(fmax(p * weight, 0.0), 1.0);
     return static_cast<float>(formula == ROTATE ? 1.0 - sqrt(1.0 - share) : share);
 }
 

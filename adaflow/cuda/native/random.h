@@ -57,7 +57,8 @@ ADAFLOW_FN float logarithm(float value) {
 }
 
 /// The inverse error function, for -1 < x < 1, to 3e-7 of its value: x times a function of w = -log(1 - x * x), for
-/// which two polynomials were fitted, in w where it is small and in its root beyond.
+/// which two polynomials were fitted, in w where it is small and in its root beyond (the form is Giles's, "Approximating
+/// the erfinv function", 2010).
 ADAFLOW_FN float erfinv(float x) {
     constexpr int TERMS = 9;
     constexpr float CENTRAL[TERMS] = {
