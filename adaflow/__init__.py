@@ -22,6 +22,11 @@ _HOMES = {
     "Metric": "adaflow.core.metric",
     "MetricContext": "adaflow.core.metric",
     "FeatureExtractor": "adaflow.core.features",
+    "NetworkExtractor": "adaflow.core.features",
+    "LeakDetector": "adaflow.core.leak_detector",
+    "LeakContext": "adaflow.core.leak_detector",
+    "Finding": "adaflow.core.leak_detector",
+    "Panel": "adaflow.core.leak_detector",
     "Logger": "adaflow.core.logger",
     "ImageSource": "adaflow.core.data.source",
     "Run": "adaflow.core.run",
@@ -33,14 +38,19 @@ __all__ = [
     "Draw",
     "FeatureExtractor",
     "FilterTransform",
+    "Finding",
     "GeometryTransform",
     "ImageSource",
     "ImageTransform",
+    "LeakContext",
+    "LeakDetector",
     "Logger",
     "Metric",
     "MetricContext",
+    "NetworkExtractor",
     "Observation",
     "PController",
+    "Panel",
     "Run",
     "__version__",
     "hookimpl",
@@ -51,7 +61,8 @@ if TYPE_CHECKING:
     from adaflow.core.augment.transform import ColorTransform, FilterTransform, GeometryTransform, ImageTransform
     from adaflow.core.data.source import ImageSource
     from adaflow.core.draw import Draw
-    from adaflow.core.features import FeatureExtractor
+    from adaflow.core.features import FeatureExtractor, NetworkExtractor
+    from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Panel
     from adaflow.core.logger import Logger
     from adaflow.core.metric import Metric, MetricContext
     from adaflow.core.p_controller import Observation, PController

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from adaflow.core.augment.transform import Transform
     from adaflow.core.data.source import DatasetReader
     from adaflow.core.features import FeatureExtractor
+    from adaflow.core.leak_detector import LeakDetector
     from adaflow.core.logger import Logger
     from adaflow.core.metric import Metric
     from adaflow.core.p_controller import PController
@@ -59,6 +60,11 @@ def register_feature_extractors(register: Register[type[FeatureExtractor]]) -> N
 @hookspec
 def register_metrics(register: Register[type[Metric]]) -> None:
     """Offer a metric, computed at every network snapshot of runs that name it: `--metrics fd,mine`."""
+
+
+@hookspec
+def register_leak_detectors(register: Register[type[LeakDetector]]) -> None:
+    """Offer a detector of something that should not be in generated images: `adaflow leakcheck --detectors mine`."""
 
 
 @hookspec

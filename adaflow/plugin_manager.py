@@ -37,8 +37,10 @@ BUILTINS = (
     *(f"adaflow.plugins.augmentations.{name}" for name in ("blit", "geom", "color", "filter", "noise", "cutout")),
     *(f"adaflow.plugins.p_controllers.{name}" for name in ("fixed", "overfitting", "schedules")),
     *(f"adaflow.plugins.datasets.{name}" for name in ("folder", "zipped", "cifar10", "lesions")),
-    *(f"adaflow.plugins.features.{name}" for name in ("efficientnet",)),
-    *(f"adaflow.plugins.metrics.{name}" for name in ("frechet",)),
+    *(f"adaflow.plugins.features.{name}" for name in ("efficientnet", "torchscript", "dinov2")),
+    *(f"adaflow.plugins.metrics.{name}" for name in ("frechet", "kernel", "manifold", "inception_score")),
+    *(f"adaflow.plugins.metrics.{name}" for name in ("path_length", "vendi", "copying")),
+    *(f"adaflow.plugins.leak_detectors.{name}" for name in ("augmentation", "memorisation", "collapse")),
     *(f"adaflow.plugins.loggers.{name}" for name in ("console", "jsonl", "tensorboard")),
     *(f"adaflow.plugins.{name}" for name in ("samples", "status", "health")),
 )
@@ -49,6 +51,7 @@ KINDS = {
     "register_p_controllers": "p controller",
     "register_feature_extractors": "feature extractor",
     "register_metrics": "metric",
+    "register_leak_detectors": "leak detector",
     "register_loggers": "logger",
 }
 
@@ -170,6 +173,11 @@ class PluginManager:
     def metrics(self) -> Registry[Any]:
         """Metrics by name."""
         return self.registries["register_metrics"]
+
+    @property
+    def leak_detectors(self) -> Registry[Any]:
+        """Leak detectors by name."""
+        return self.registries["register_leak_detectors"]
 
     @property
     def loggers(self) -> Registry[Any]:

@@ -26,7 +26,7 @@ class CommandLine:
     small_run = (
         *("--data", "demo:lesions,resolution=16,images=32", "--batch", "4", "--kimg", "0.016", "--tick", "0.008"),
         *("--cbase", "128", "--cmax", "8", "--set", "generator.z_dim=8", "--set", "generator.w_dim=8"),
-        *("--loggers", "console,jsonl", "--snap", "1"),
+        *("--loggers", "console,jsonl", "--snap", "1", "--metrics", "none"),
     )
     """Options of a run of four steps and two ticks, with networks of a few thousand parameters."""
 

@@ -18,6 +18,7 @@ SMALL: dict[str, Any] = {
     "generator": {"z_dim": 16, "w_dim": 16, "channel_base": 128, "channel_max": 16},
     "discriminator": {"channel_base": 128, "channel_max": 16},
     "schedule": {"batch": 8, "kimg": 0.16, "tick_kimg": 0.04, "snap": 2},
+    "metrics": [],
     "loggers": ["jsonl"],
 }
 

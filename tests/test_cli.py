@@ -106,7 +106,7 @@ MISTAKES = {
     "an augmentation spec": ([*DRY, "--augs", "blit,geom*x"], 2, "(character 11)"),
     "a setting of an augmentation": ([*DRY, "--augs", "noise(sdt=1)"], 3, "'noise' has no setting 'sdt'"),
     "an unknown controller": ([*DRY, "--p-controller", "pid"], 3, "there is no p controller named 'pid'"),
-    "an unknown metric": ([*DRY, "--metrics", "fid"], 3, "Did you mean fd?"),
+    "an unknown metric": ([*DRY, "--metrics", "fdd"], 3, "Did you mean fd"),
     "an unknown logger": ([*DRY, "--loggers", "jason"], 3, "Did you mean jsonl"),
     "a weight on a metric": ([*DRY, "--metrics", "fd*2"], 2, "has no weight"),
     "p out of range": ([*DRY, "--p", "1.5"], 3, "augment.p (1.5)"),

@@ -76,6 +76,9 @@ def test_commands_in_the_docs_are_understood():
     """Every `adaflow …` line of README and docs names a command and options that exist."""
     from typer.main import get_command
 
+    import adaflow.cli.features
+    import adaflow.cli.leakcheck
+    import adaflow.cli.metrics  # noqa: F401
     from adaflow.cli import app, augs, data, data_check, doctor, generate, plugins, train  # noqa: F401
 
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]

@@ -1,4 +1,4 @@
-"""The Fréchet distance against golden numbers and closed forms, feature extraction, and metrics within a run."""
+"""The Fréchet distance against golden numbers and closed forms, and metrics within a run."""
 
 import json
 import math
@@ -7,17 +7,28 @@ import numpy as np
 import pytest
 import torch
 
+from adaflow.core import feature_cache
 from adaflow.core.metric import MetricContext
 from adaflow.errors import ConfigError
-from adaflow.plugin_manager import PluginManager
-from adaflow.plugins.features.efficientnet import EfficientNetLite0
-from adaflow.plugins.metrics.frechet import FrechetDistance, frechet_distance
+from adaflow.plugins.metrics.frechet import (
+    FrechetDistance,
+    exact_trace_of_root,
+    frechet_distance,
+    frechet_error,
+    quick_trace_of_root,
+)
+from benchmarks.subjects.metric import distance_by_root
 from tests.golden import Golden
 from tests.runs import small_run
 
 pytest_plugins = ["tests.command_line"]
 
 GOLDEN = Golden("metrics")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_cache, "user_cache", lambda part: tmp_path / "cache" / part)
 
 
 def features_with(mean: torch.Tensor, covariance: torch.Tensor) -> torch.Tensor:
@@ -33,7 +44,6 @@ def test_frechet_distance_of_golden_moments():
     assert frechet_distance(reals, fakes) == pytest.approx(float(GOLDEN["fid"]), rel=1e-6)
 
 
-@pytest.mark.skipif("gen" not in GOLDEN, reason="needs the whole set of golden arrays")
 def test_frechet_distance_of_golden_features():
     assert frechet_distance(GOLDEN["gen"], GOLDEN["real"]) == pytest.approx(float(GOLDEN["fid"]), rel=1e-6)
 
@@ -58,47 +68,66 @@ def test_frechet_distance_in_closed_form(n):
     assert frechet_distance(3 * x, x) == pytest.approx(4 * spread, rel=1e-9)
 
 
-@pytest.fixture(scope="module")
-def extractor():
-    return EfficientNetLite0()
+def test_frechet_distance_keeps_its_digits_where_features_never_change():
+    """With more images than features the quick route is tried; rounding must not add up over 1,500 zeros."""
+    generator = torch.Generator().manual_seed(4)
+    x, y = torch.zeros(2, 400, 300, dtype=torch.float64)
+    x[:, :40], y[:, :40] = torch.randn(2, 400, 40, generator=generator, dtype=torch.float64)
+    alone = frechet_distance(x[:, :40], y[:, :40])
+    assert frechet_distance(x, y) == pytest.approx(alone, rel=1e-9)
+    turn = torch.linalg.qr(torch.randn(300, 300, generator=generator, dtype=torch.float64)).Q
+    assert frechet_distance(x @ turn, y @ turn) == pytest.approx(alone, rel=1e-9)
 
 
-def pictures(*shape: int) -> torch.Tensor:
-    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+@pytest.mark.parametrize(("n", "m"), [(600, 500), (500, 600), (40, 500), (500, 40), (40, 50)])
+def test_both_routes_of_the_frechet_distance_agree(n, m):
+    x, y = GOLDEN["gen"][:n].double(), GOLDEN["real"][:m].double()
+    x, y = (x - x.mean(0)) / len(x) ** 0.5, (y - y.mean(0)) / len(y) ** 0.5
+    quick = quick_trace_of_root(x, y, precision=1e-6)
+    assert quick == pytest.approx(exact_trace_of_root(x, y), rel=1e-10)
+    assert quick_trace_of_root(x, y, precision=1e-30) is None
 
 
-@pytest.mark.parametrize("size", [16, 64, 80])
-def test_efficientnet_gives_1280_features_an_image_always_the_same(extractor, size):
-    images = pictures(3, 3, size, size)
-    features = extractor(images)
-    assert features.shape == (3, 1280)
-    assert features.dtype == torch.float32
-    assert torch.equal(features, extractor(images))
-    assert torch.equal(features, EfficientNetLite0()(images))
-    assert features.isfinite().all()
-    assert (features[0] - features[1]).abs().max() > 1e-3
-    torch.testing.assert_close(features[1:2], extractor(images[1:2]), rtol=1e-4, atol=1e-4)
+def test_the_quick_route_gives_up_where_digits_would_be_lost():
+    x = torch.randn(100, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    still = torch.cat((x, torch.zeros(100, 10)), 1)
+    assert quick_trace_of_root(still, still, precision=1) is None
+    repeated = x[:3].repeat(4, 1)
+    assert quick_trace_of_root(repeated, repeated, precision=1e-9) is None
+    assert exact_trace_of_root(repeated, repeated) == pytest.approx(float(repeated.square().sum()), rel=1e-12)
 
 
-def test_efficientnet_takes_grey_for_rgb_without_colour(extractor):
-    grey = pictures(2, 1, 32, 32)
-    assert torch.equal(extractor(grey), extractor(grey.expand(-1, 3, -1, -1)))
+@pytest.mark.parametrize(("n", "m"), [(600, 500), (100, 500), (60, 50)])
+def test_frechet_distance_is_that_of_scipys_root(n, m):
+    x, y = GOLDEN["gen"][:n], GOLDEN["real"][:m]
+    assert frechet_distance(x, y) == pytest.approx(distance_by_root(x, y), rel=1e-6)
 
 
-def test_efficientnet_says_nothing_when_it_loads(capfd):
-    EfficientNetLite0()
-    assert capfd.readouterr() == ("", "")
+@pytest.mark.parametrize(("n", "width"), [(300, 5), (60, 90)])
+def test_error_of_the_frechet_distance_is_the_spread_over_draws(n, width):
+    generator = torch.Generator().manual_seed(n)
+    mix = torch.randn(width, width, generator=generator)
+    reals = torch.randn(500, width, generator=generator)
+    draws = [torch.randn(n, width, generator=generator) @ mix for _ in range(150)]
+    spread = np.std([frechet_distance(draw, reals) for draw in draws], ddof=1)
+    error = np.mean([frechet_error(draw, reals) for draw in draws[:20]])
+    assert 0.85 < error / spread < 1.6
 
 
-def test_features_of_batches_are_those_of_the_whole(extractor):
-    images = pictures(6, 3, 16, 16)
-    torch.testing.assert_close(extractor.all(images.split(4)), extractor(images), rtol=1e-4, atol=1e-4)
+def test_error_of_the_frechet_distance_is_its_derivative():
+    """A little more weight on one image moves the distance by its influence; their spread gives the error."""
+    x, y = GOLDEN["gen"][:60, :6].double(), GOLDEN["real"][:, :6].double()
+    many, base = x.repeat(300, 1), frechet_distance(x, y)
+    moved = [(frechet_distance(torch.cat((many, image[None])), y) - base) * len(many) for image in x]
+    assert frechet_error(x, y) == pytest.approx(np.std(moved, ddof=1) / 60**0.5, rel=0.01)
+    assert math.isnan(frechet_error(x[:1], y))
 
 
 class Means:
     """Features anybody can check: the mean of each channel."""
 
     name = "means"
+    device = torch.device("cpu")
 
     def all(self, batches):
         return torch.cat([batch.double().mean((2, 3)) for batch in batches])
@@ -114,13 +143,13 @@ def test_fd_compares_fakes_with_the_training_images(tmp_path):
         yield training.flip(0)
 
     context = MetricContext(fakes, dataset, lambda name: asked.append(name) or Means(), seed=0)
-    (item,) = FrechetDistance(num=16, extractor="mine").compute(context).items()
-    assert item == ("fd16_means", pytest.approx(0, abs=1e-6))
-    assert asked == ["mine", 16]
+    (item,) = FrechetDistance(num=32, extractor="mine").compute(context).items()
+    assert item == ("fd32_means", pytest.approx(0, abs=1e-6))
+    assert set(asked) == {"mine", 32}
 
     others = MetricContext(lambda _: iter([dataset.images[dataset.val_indices]]), dataset, lambda _: Means(), seed=0)
     expected = frechet_distance(Means().all([dataset.images[dataset.val_indices]]), Means().all([training]))
-    assert FrechetDistance().compute(others)["fd500_means"] == pytest.approx(expected)
+    assert FrechetDistance(num=32).compute(others)["fd32_means"] == pytest.approx(expected)
     assert expected > 1
 
 
@@ -138,15 +167,19 @@ def test_fd_needs_a_number_of_images(num):
 
 
 def test_a_run_measures_itself_at_every_snapshot(tmp_path, cli):
-    result = cli("train", *cli.small_run, "--metrics", "fd(num=8)", "--outdir", tmp_path)
+    result = cli("train", *cli.small_run, "--metrics", "fd(num=8)", "--outdir", tmp_path / "runs")
     assert result.code == 0, result.err
-    (run,) = tmp_path.iterdir()
+    (run,) = (tmp_path / "runs").iterdir()
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["images"] for row in rows] == [8, 16]
     for row in rows:
         assert row["metric"] == "fd(num=8)"
         assert row["seconds"] >= 0
-        assert math.isfinite(row["results"]["fd8_efficientnet-lite0"])
+        distance = row["results"]["fd8_efficientnet-lite0"]
+        details = row["details"]["fd8_efficientnet-lite0"]
+        assert (details["fakes"], details["reals"], details["split"]) == (8, 32, "train")
+        assert details["interval"][0] < distance == details["value"] < details["interval"][1]
+        assert f"fd8_efficientnet-lite0 {distance:.4g} ({details['interval'][0]:.4g} … " in result.out
 
 
 def test_a_metric_that_fails_is_named_and_the_run_goes_on(tmp_path, cli):
@@ -167,8 +200,3 @@ def test_a_metric_that_fails_is_named_and_the_run_goes_on(tmp_path, cli):
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["metric"] for row in rows] == ["fd(num=8)", "fd(num=8)"]
     assert json.loads((run / "status.json").read_text())["status"] == "finished"
-
-
-def test_the_default_extractor_is_registered():
-    features = PluginManager(environ={"ADAFLOW_NO_PLUGINS": "1"}).features
-    assert features["efficientnet-lite0"].value is EfficientNetLite0

@@ -116,7 +116,7 @@ def show(
 
 def _extractor(manager: PluginManager) -> FeatureExtractor | None:
     """The default extractor; None, with a word, where it cannot be had."""
-    from adaflow.core.run import DEFAULT_EXTRACTOR
+    from adaflow.core.features import DEFAULT_EXTRACTOR
 
     try:
         extractor: FeatureExtractor = manager.features[DEFAULT_EXTRACTOR].value("cpu")

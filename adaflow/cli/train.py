@@ -138,7 +138,9 @@ def train(
     freezed: Annotated[int | None, typer.Option(help="Freeze so many layers of D.", rich_help_panel=NETWORK)] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(help='Computed at every snapshot: "fd(num=500)", "none" (default).', rich_help_panel=SETTINGS),
+        typer.Option(
+            help='Computed at every snapshot: kd and fd by default, "fd(num=500),pr", "none".', rich_help_panel=SETTINGS
+        ),
     ] = None,
     loggers: Annotated[
         str | None,

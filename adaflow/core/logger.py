@@ -20,7 +20,8 @@ class Logger(ABC):
         """Statistics of one tick, as in the `tick` hook."""
 
     def metrics(self, run: Run, results: dict[str, Any]) -> None:  # noqa: B027
-        """One metric's results at a snapshot: keys `metric`, `results`, `images`, `snapshot`, `seconds`."""
+        """One metric's results at a snapshot: keys `metric`, `results` (name → number), `details` (name → number,
+        interval, counts), `images`, `snapshot`, `seconds`, `best` (whether this made the snapshot the best so far)."""
 
     def step(self, run: Run) -> None:  # noqa: B027
         """A training step ended. Called often: return quickly."""

@@ -17,6 +17,9 @@ from adaflow.core.run_config import RunConfig, ScheduleConfig
 from adaflow.errors import ConfigError, UsageError
 from adaflow.plugin_manager import PluginManager
 
+DEFAULT_METRICS = ("kd(num=500, most_reals=2000)", "fd(num=500, most_reals=2000)")
+"""What a new run measures at every snapshot. The numbers of images are chosen to cost less than a tenth of its time."""
+
 PRETRAINED_KIMG = 100.0
 """Thousands of images from p = 0 to 1 when a run starts from a trained network (arXiv 2006.06676, appendix C)."""
 
@@ -83,7 +86,9 @@ def resolve_config(
         batch = from_table(ScheduleConfig, table["schedule"], "schedule.").batch
         preset["loss"]["r1_gamma"] = 0.0002 * dataset.resolution**2 / batch
         preset["schedule"]["ema_kimg"] = batch * 10 / 32
-    table = merge(preset, {"precision": AUTO}, table, {"data": dataclasses.asdict(data)})
+    table = merge(
+        preset, {"precision": AUTO, "metrics": list(DEFAULT_METRICS)}, table, {"data": dataclasses.asdict(data)}
+    )
     augment = table.setdefault("augment", {})
     augment.setdefault("controller", "fixed" if "p" in augment else "rt")
     config = from_table(RunConfig, table)

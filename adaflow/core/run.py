@@ -15,7 +15,7 @@ from adaflow.core.augment.transform import is_capturable
 from adaflow.core.build import build_plugin
 from adaflow.core.data.dataset import Dataset
 from adaflow.core.distributed import World
-from adaflow.core.features import FeatureExtractor
+from adaflow.core.features import Extractors
 from adaflow.core.files import append_line
 from adaflow.core.graphs import CudaRecorder, Graphs
 from adaflow.core.logger import Logger
@@ -31,8 +31,6 @@ from adaflow.core.state import OBSERVED, Stateful, TrainState
 from adaflow.core.statistics import Statistics
 from adaflow.errors import ConfigError
 from adaflow.plugin_manager import PluginManager
-
-DEFAULT_EXTRACTOR = "efficientnet-lite0"
 
 
 class Run:
@@ -73,6 +71,8 @@ class Run:
         self.augment: AugmentPipeline = build_pipeline(config.augment.augs, plugins.augmentations)
         self.controller: PController = build_plugin(config.augment.controller, plugins.p_controllers)
         self.metrics: dict[str, Metric] = {text: build_plugin(text, plugins.metrics) for text in config.metrics}
+        for metric in self.metrics.values():
+            metric.check(plugins.features, dataset)
         self.loggers: dict[str, Logger] = {text: build_plugin(text, plugins.loggers) for text in config.loggers}
         if self.controller.needs_validation and not len(dataset.val_indices):
             raise ConfigError(
@@ -102,8 +102,9 @@ class Run:
             for network in (self.state.G, self.state.D)
         }
         self.all_trainable = [parameter for network in self.trainable.values() for parameter in network]
-        self._extractors: dict[str, FeatureExtractor] = {}
-        self._label_pools: dict[bool, Tensor] = {}
+        self.extractor = Extractors(plugins.features, world.device)
+        """`run.extractor(name)` gives the feature extractor of that name, "" the default one."""
+        self._label_pool = dataset.labels[dataset.label_pool].to(world.device)
         self._key = lru_cache(maxsize=None)(lambda *names: stream_key(config.schedule.seed, *names))
 
     def _new_state(self, fresh: bool) -> TrainState:
@@ -175,23 +176,10 @@ class Run:
         """Key of a stream of random numbers of this run."""
         return self._key(*names)
 
-    def random_labels(self, u: Tensor, as_data: bool = False) -> Tensor:
-        """Labels [N, c_dim] for u [N] in (0, 1), as frequent as D sees them: every class equally often with `balance`.
-
-        With `as_data` they are as frequent as in the training images, whatever D sees.
-        """
-        if as_data not in self._label_pools:
-            indices = self.dataset.train_indices if as_data else self.dataset.label_pool
-            self._label_pools[as_data] = self.dataset.labels[indices].to(self.world.device)
-        pool = self._label_pools[as_data]
+    def random_labels(self, u: Tensor) -> Tensor:
+        """Labels [N, c_dim] for u [N] in (0, 1), as often as D sees them: all classes equally often with `balance`."""
+        pool = self._label_pool
         return pool[(u.double() * len(pool)).long().clamp_(max=len(pool) - 1)]
-
-    def extractor(self, name: str = "") -> FeatureExtractor:
-        """The feature extractor of that name, "" for the default one; loaded once."""
-        name = name or DEFAULT_EXTRACTOR
-        if name not in self._extractors:
-            self._extractors[name] = self.plugins.features[name].value(self.world.device)
-        return self._extractors[name]
 
     def say(self, text: str) -> None:
         """Tell the user, on the screen and in `log.txt`. Silent in all but the first process."""

@@ -32,7 +32,7 @@ OBSERVED = 6
 
 MODULES = ("G", "D", "G_ema", "statistics")
 OPTIMIZERS = ("G_opt", "D_opt")
-VALUES = ("p", "saturated", "step", "images", "tick", "tick_start", "seconds", "tick_seconds")
+VALUES = ("p", "saturated", "step", "images", "tick", "tick_start", "seconds", "tick_seconds", "best")
 TENSORS = ("pl_mean", "observed", "bad_updates")
 
 
@@ -55,6 +55,7 @@ class TrainState:
         tick_start: images at which the present tick began.
         seconds: spent in training, over all sittings, up to the present tick.
         tick_seconds: spent in the present tick before a stop.
+        best: `result`, `value` and `images` of the best snapshot so far; empty before there is one.
         bad_updates: loss → updates left out in a row because of non-finite gradients, an int64 scalar.
 
     Tensors stay where they are while a run goes on: CUDA graphs read and write them there.
@@ -77,6 +78,7 @@ class TrainState:
     tick_start: int = 0
     seconds: float = 0.0
     tick_seconds: float = 0.0
+    best: dict[str, Any] = field(default_factory=dict)
     bad_updates: dict[str, Tensor] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:

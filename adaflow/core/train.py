@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -14,14 +13,14 @@ from typing import Any
 
 import psutil
 import torch
-from torch import Tensor
 
 from adaflow.config import to_table
+from adaflow.core.best import deciding, keep_if_best
 from adaflow.core.checkpoint import load_newest_checkpoint, save_checkpoint
-from adaflow.core.images import to_uint8
+from adaflow.core.evaluate import draw_fakes
 from adaflow.core.logger import Logger
+from adaflow.core.measured import describe, with_interval
 from adaflow.core.metric import MetricContext
-from adaflow.core.random import normal, uniform
 from adaflow.core.run import Run
 from adaflow.core.snapshot import point_to, save_network
 from adaflow.core.training_step import training_step
@@ -196,38 +195,38 @@ def _write_snapshot(run: Run) -> None:
 
 
 def measure(run: Run, path: Path) -> None:
-    """Compute the metrics of a snapshot and hand them to the loggers. One that fails is named, and the run goes on."""
+    """Compute the metrics of a snapshot and hand them to the loggers. One that fails is named, and the run goes on.
+
+    The best snapshot is kept (`adaflow.core.best`).
+    """
+    state, seed = run.state, run.config.schedule.seed
     context = MetricContext(
-        fakes=lambda count: fake_batches(run, count, "metrics"),
+        fakes=lambda count: draw_fakes(state.G_ema, run.dataset, seed, count),
         dataset=run.dataset,
         extractor=run.extractor,
-        seed=run.config.schedule.seed,
+        seed=seed,
+        generator=state.G_ema,
     )
     for name, metric in run.metrics.items():
         begin = time.monotonic()
         try:
-            results = {str(key): float(value) for key, value in metric.compute(context).items()}
+            results = dict(metric.compute(context))
+            described = {str(key): describe(value) for key, value in results.items()}
         except Exception as error:
             what = error.message if isinstance(error, AdaflowError) else f"{type(error).__name__}: {error}"
             run.say(f"metric {name} failed: {what}")
             continue
+        is_best = name == deciding(run.metrics) and keep_if_best(run, metric, results, path)
         row = {
             "metric": name,
-            "results": results,
-            "images": run.state.images,
+            "results": {key: value["value"] for key, value in described.items()},
+            "details": described,
+            "images": state.images,
             "snapshot": f"snapshots/{path.name}",
             "seconds": round(time.monotonic() - begin, 2),
+            "best": is_best,
         }
         for logger in run.loggers.values():
             logger.metrics(run, row)
-        run.say(f"metric {json.dumps(results)} at {run.state.images / 1000:.1f} kimg in {row['seconds']} s")
-
-
-@torch.no_grad()
-def fake_batches(run: Run, count: int, purpose: str, batch: int = 32) -> Iterator[Tensor]:
-    """Images of G_ema, uint8 [n, C, H, W]: the same latents every time, labels as frequent as in the data."""
-    for start in range(0, count, batch):
-        counters = torch.arange(start, min(start + batch, count), device=run.world.device)
-        z = normal(run.key(purpose, "z"), counters, (run.config.generator.z_dim,))
-        labels = run.random_labels(uniform(run.key(purpose, "label"), counters), as_data=True)
-        yield to_uint8(run.state.G_ema(z, labels, noise="const"))
+        found = ", ".join(f"{key} {with_interval(value)}" for key, value in described.items())
+        run.say(f"{found} at {state.images / 1000:.1f} kimg in {row['seconds']} s{'; the best so far' * is_best}")

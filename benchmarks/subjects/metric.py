@@ -10,20 +10,30 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
-from adaflow.plugins.metrics.frechet import frechet_distance
+from adaflow.plugins.metrics.frechet import frechet_distance, gram, roots_of_product
 from benchmarks.harness import Case, Side
 from benchmarks.options import OURS, Options
 
 
 def cases(options: Options) -> Iterator[Case]:
-    """Features as many and as long as those of the Inception network, and shorter ones."""
-    for images, length, rounds in ((1000, 256, None),) if options.quick else ((10_000, 512, None), (10_000, 2048, 3)):
-        x, y = features(0, images, length), features(1, images, length)
-        sides = [
-            Side(OURS, partial(frechet_distance, x, y)),
-            Side("scipy sqrtm", partial(distance_by_root, x, y)),
-        ]
-        yield Case("metric", f"Fréchet distance, 2 × {images} × {length}", sides, rounds, single=True)
+    """Features as long as those of the Inception network, and shorter ones; fewer images than features, too."""
+    shapes = (
+        ((1000, 1000, 256),) if options.quick else ((10_000, 10_000, 512), (10_000, 10_000, 2048), (1000, 10_000, 2048))
+    )
+    for few, many, length in shapes:
+        x, y = features(0, few, length), features(1, many, length)
+        rounds = 3 if length > 1000 else None
+        sides = [Side(OURS, partial(frechet_distance, x, y)), Side("scipy sqrtm", partial(distance_by_root, x, y))]
+        yield Case("metric", f"Fréchet distance, {few} and {many} × {length}", sides, rounds, single=True)
+        if few > length:
+            a, b = (gram((z - z.mean(0)).double() / len(z) ** 0.5) for z in (x, y))
+            sides = [
+                Side(OURS, partial(roots_of_product, a, b)),
+                Side("scipy sqrtm", partial(lambda a, b: scipy.linalg.sqrtm((a @ b).numpy()), a, b)),
+            ]
+            yield Case(
+                "metric", f"of these, the root of the product of covariances {length}²", sides, rounds, single=True
+            )
 
 
 def features(seed: int, images: int, length: int) -> Tensor:

@@ -1,25 +1,32 @@
-"""`fd`: Fréchet distance between the features of fakes and reals (Heusel et al. 2017, arXiv 1706.08500)."""
+"""`fd`: Fréchet distance between the features of fakes and reals (Heusel et al. 2017, arXiv 1706.08500).
+
+Only with the Inception network is it the FID, and called so.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
-from adaflow.core.metric import Metric, MetricContext
-from adaflow.errors import ConfigError
+from adaflow.core.measured import Measured, normal_interval
+from adaflow.core.metric import FeatureMetric, Metric, MetricContext
 from adaflow.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from adaflow.plugin_manager import Register
 
+PRECISION = 1e-9
+"""Of the quick route, relative to the sum of the variances; a rougher result is computed again by the exact one."""
+
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
     """|μx − μy|² + tr(Cx + Cy − 2·(Cx·Cy)^½) of two sets of features, covariances with 1/N, in float64.
 
-    Needs no inverse and no matrix root, so singular covariances (fewer images than features) are no special case.
+    Singular covariances, of fewer images than features or of features that never change, are no special case.
 
     Args:
         x: features [N, D].
@@ -27,43 +34,131 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     """
     x, y = x.double(), y.double()
     mean_x, mean_y = x.mean(0), y.mean(0)
-    centred_x, centred_y = (x - mean_x) / len(x) ** 0.5, (y - mean_y) / len(y) ** 0.5
-    # tr((Cx·Cy)^½) is the sum of the singular values of Y·Xᵀ, whose squares are the eigenvalues of Cx·Cy. The
-    # triangular factors of X and Y have the same covariances, and at most D rows.
-    root_x, root_y = (torch.linalg.qr(centred, mode="r").R for centred in (centred_x, centred_y))
-    root = torch.linalg.svdvals(root_y @ root_x.T).sum()
-    traces = centred_x.square().sum() + centred_y.square().sum()
-    return float((mean_x - mean_y).square().sum() + traces - 2 * root)
+    x, y = (x - mean_x) / len(x) ** 0.5, (y - mean_y) / len(y) ** 0.5
+    traces = float(x.square().sum() + y.square().sum())
+    root = quick_trace_of_root(x, y, PRECISION * traces)
+    if root is None:
+        root = exact_trace_of_root(x, y)
+    return float((mean_x - mean_y).square().sum()) + traces - 2 * root
+
+
+def quick_trace_of_root(x: Tensor, y: Tensor, precision: float) -> float | None:
+    """tr((Cx·Cy)^½) of Cx = Xᵀ·X and Cy = Yᵀ·Y: the eigenvalues of Cx·Cy are those of X·Cy·Xᵀ, which is symmetric.
+
+    In place of the set with fewer images, if they are more than D, comes the triangular factor of its covariance.
+
+    Args:
+        x: centred features over √N, [N, D].
+        y: centred features over √M, [M, D].
+        precision: how far off the result may be.
+
+    Returns:
+        None if rounding may have cost more than that.
+    """
+    few, many = (x, y) if len(x) <= len(y) else (y, x)
+    length = x.shape[1]
+    gram_few, gram_many = gram(few), gram(many)
+    if len(few) > length:
+        roots = roots_of_product(gram_few, gram_many)
+    elif len(many) > length:
+        roots = symmetric_roots(few @ (gram_many @ few.T))
+    else:
+        roots = symmetric_roots(gram((few @ many.T).T))
+    if roots is None:
+        return None
+    # Rounding moves each eigenvalue by about this much, and its root by that divided by twice the root.
+    shift = torch.finfo(x.dtype).eps * torch.linalg.matrix_norm(gram_few) * torch.linalg.matrix_norm(gram_many)
+    error = torch.minimum(shift / (2 * roots), shift.sqrt()).sum()
+    return float(roots.sum()) if error <= precision else None
+
+
+def roots_of_product(a: Tensor, b: Tensor) -> Tensor | None:
+    """Roots of the eigenvalues of A·B, two covariances [D, D]: those of Lᵀ·B·L with A = L·Lᵀ; None if A is singular."""
+    factor, failed = torch.linalg.cholesky_ex(a)
+    return None if failed else symmetric_roots(factor.T @ (b @ factor))
+
+
+def symmetric_roots(a: Tensor) -> Tensor:
+    """Roots of the eigenvalues of a symmetric matrix [D, D] that has none below 0 but by rounding."""
+    values: Tensor = torch.linalg.eigvalsh(a)
+    return values.clamp(min=0).sqrt()
+
+
+def gram(rows: Tensor) -> Tensor:
+    """Xᵀ·X or X·Xᵀ of X [N, D], whichever is smaller; their norms and eigenvalues are the same but for zeros."""
+    return rows.T @ rows if len(rows) > rows.shape[1] else rows @ rows.T
+
+
+def exact_trace_of_root(x: Tensor, y: Tensor) -> float:
+    """tr((Cx·Cy)^½) of Cx = Xᵀ·X and Cy = Yᵀ·Y: the sum of the singular values of Y·Xᵀ.
+
+    The triangular factors of X and Y have the same covariances, and at most D rows. No digits are lost to squares.
+    """
+    root_x, root_y = (torch.linalg.qr(rows, mode="r").R for rows in (x, y))
+    return float(torch.linalg.svdvals(root_y @ root_x.T).sum())
+
+
+def frechet_error(x: Tensor, y: Tensor) -> float:
+    """Standard error of the distance as the images of x are drawn anew, those of y staying as they are.
+
+    It is what a bootstrap over x tends to, from derivatives (the infinitesimal jackknife): resampling itself would
+    say too much, for a set with repeated images has a smaller covariance.
+
+    Args:
+        x: features [N, D].
+        y: features [M, D].
+    """
+    x, y = x.double(), y.double()
+    shift = x.mean(0) - y.mean(0)
+    x, y = x - x.mean(0), y - y.mean(0)
+    # Image i has the share (S^½)_ii of tr((Cx·Cy)^½), S = X·Cy·Xᵀ / N: the derivative for its weight, twice.
+    between = x @ (torch.linalg.qr(y, mode="r").R / len(y) ** 0.5).T
+    if len(x) <= between.shape[1]:
+        values, vectors = torch.linalg.eigh(between @ between.T)
+        shares = vectors.square() @ values.clamp(min=0).sqrt()
+    else:
+        values, vectors = torch.linalg.eigh(between.T @ between)
+        kept = values > values[-1] * 1e-12
+        shares = (between @ vectors[:, kept]).square() @ values[kept].rsqrt()
+    influence = 2 * x @ shift + x.square().sum(1) - shares * len(x) ** 0.5
+    return float(influence.std(correction=1)) / math.sqrt(len(x)) if len(x) > 1 else math.nan
 
 
 @dataclass
-class FrechetDistance(Metric):
-    """Fréchet distance of `num` fakes to the training images. Not an FID: that needs the Inception network.
+class FrechetDistance(FeatureMetric):
+    """Fréchet distance of `num` fakes to the training images."""
 
-    Args:
-        num: number of generated images.
-        extractor: name of the feature extractor; "" is the default one.
-
-    Raises:
-        ConfigError: `num` is no whole number of at least 2.
-    """
-
-    num: int = 500
-    extractor: str = ""
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.num, int) or self.num < 2:
-            raise ConfigError(f"num is {self.num}", "Choose a whole number of at least 2.")
+    symbol: ClassVar[str] = "fd"
+    better: ClassVar[str] = "lower"
 
     def compute(self, context: MetricContext) -> dict[str, float]:
-        """`fd<num>_<extractor>`."""
-        extractor = context.extractor(self.extractor)
-        fakes = extractor.all(context.fakes(self.num))
-        reals = extractor.all(context.reals())
-        return {f"fd{self.num}_{extractor.name}": frechet_distance(fakes, reals)}
+        """`fd<num>_<extractor>`, or `fid<num>`."""
+        sets = self.sets(context)
+        distance = frechet_distance(sets.fakes, sets.reals)
+        interval = normal_interval(distance, frechet_error(sets.fakes, sets.reals))
+        return {self.result_name(sets.extractor): Measured(distance, interval, sets.counts)}
+
+
+@dataclass
+class FID(FrechetDistance):
+    """Fréchet Inception distance of `num` fakes."""
+
+    extractor: str = field(default="inception", init=False)
+
+
+@dataclass
+class FID50kFull(FID):
+    """Fréchet Inception distance of 50,000 fakes to all training images."""
+
+    num: int = field(default=50_000, init=False)
+    reference: str = field(default="train", init=False)
+    most_reals: int = field(default=0, init=False)
+    given_name: ClassVar[str] = "fid50k_full"
 
 
 @hookimpl
 def register_metrics(register: Register[type[Metric]]) -> None:
-    """Offer `fd`."""
+    """Offer `fd`, `fid` and `fid50k_full`."""
     register("fd", FrechetDistance)
+    register("fid", FID)
+    register("fid50k_full", FID50kFull)

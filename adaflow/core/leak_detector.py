@@ -1,0 +1,164 @@
+"""What a leak detector is, what it gets to see, and what it reports."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor
+
+from adaflow.core.feature_cache import cached_features
+from adaflow.core.measured import Interval
+
+if TYPE_CHECKING:
+    import torch
+
+    from adaflow.core.augment.transform import Transform
+    from adaflow.core.features import FeatureExtractor
+
+Verdict = Literal["leak", "clean", "cannot tell"]
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture for the report.
+
+    Args:
+        title: above it.
+        image: uint8 [1 or 3, H, W].
+        caption: below it.
+    """
+
+    title: str
+    image: Tensor
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a detector looked for.
+
+    Args:
+        detector: its name, as in "memorisation".
+        subject: what it looked for: "copies", "hue".
+        verdict: "leak" where the fakes show it, "clean" where it would have been seen and was not, "cannot tell" else.
+        sentence: the result in plain words, whole.
+        advice: what to do about it, in whole sentences.
+        rate: share of the fakes that show it.
+        interval: 95 % interval of the rate.
+        smallest_seen: the smallest rate that would have been called a leak.
+        details: further numbers for `leakcheck.json`, plain values.
+        panels: pictures for the report.
+    """
+
+    detector: str
+    subject: str
+    verdict: Verdict
+    sentence: str
+    advice: str = ""
+    rate: float | None = None
+    interval: Interval | None = None
+    smallest_seen: float | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    panels: tuple[Panel, ...] = ()
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Progress that nobody wants to see."""
+
+
+@dataclass(frozen=True)
+class LeakContext:
+    """Generated images, the real ones they may have leaked from, and the means to compare them.
+
+    Args:
+        fakes: uint8 [N, C, H, W], on the CPU.
+        train: real images the generator was trained on, without mirroring, uint8 [M, C, H, W].
+        held_out: real images it was not trained on, uint8 [L, C, H, W]; None: none are known.
+        extractor: `extractor(name)` gives the feature extractor of that name, "" the default one.
+        device: where to compute.
+        transforms: transforms to look for, by name, with the settings of the training.
+        used: the names of those that training used.
+        spec: the augmentations of the training, as in `--augs`; "" where they are not known.
+        mirrored: training saw mirror images of the data as data.
+        fake_names, train_names: of the images, for people; empty where they have none.
+        seed: of everything random: detectors give the same findings for the same seed.
+        cache: a folder for what depends on the data and not on the fakes; it need not exist. None: keep nothing.
+        data_key: names the real images, for the cache.
+        progress: told (what is done, how much of it, of how much).
+    """
+
+    fakes: Tensor
+    train: Tensor
+    held_out: Tensor | None
+    extractor: Callable[[str], FeatureExtractor]
+    device: torch.device
+    transforms: Mapping[str, Transform] = field(default_factory=dict)
+    used: frozenset[str] = frozenset()
+    spec: str = ""
+    mirrored: bool = False
+    fake_names: tuple[str, ...] = ()
+    train_names: tuple[str, ...] = ()
+    seed: int = 0
+    cache: Path | None = None
+    data_key: str = ""
+    progress: Callable[[str, int, int], None] = _silent
+    _known: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def features(self, which: Literal["fakes", "train", "held_out"], extractor: str = "") -> Tensor:
+        """Features of the fakes, the training images or the held-out ones, [N, D], computed once for all detectors.
+
+        Those of real images are kept in the user's cache, unless `cache` is None.
+
+        Raises:
+            AdaflowError: there is no such extractor, or its weights are not here.
+        """
+        used = self.extractor(extractor)
+        key = (which, used.name)
+        if key not in self._known:
+            images: Tensor | None = getattr(self, which)
+            assert images is not None
+
+            def compute() -> Tensor:
+                return used.all(self._batches(images, f"features of {which.replace('_', '-')} images"))
+
+            if which == "fakes" or self.cache is None or not self.data_key:
+                self._known[key] = compute()
+            else:
+                self._known[key] = cached_features(used, {"leakcheck": self.data_key, "images": which}, compute)
+        return self._known[key]
+
+    def _batches(self, images: Tensor, what: str) -> Iterator[Tensor]:
+        for start in range(0, len(images), BATCH):
+            yield images[start : start + BATCH]
+            self.progress(what, min(start + BATCH, len(images)), len(images))
+
+
+class LeakDetector(ABC):
+    """Looks for one kind of leak. A subclass is a dataclass of its settings: `--detectors "name(setting=value)"`."""
+
+    @abstractmethod
+    def check(self, context: LeakContext) -> list[Finding]:
+        """What was looked for and what was found, most important first.
+
+        Raises:
+            AdaflowError: something it needs is not there. Too few images are no error but "cannot tell".
+        """
+
+
+def exact_interval(count: int, total: int) -> Interval:
+    """The 95 % interval of a share of which `count` of `total` were counted (Clopper & Pearson 1934)."""
+    from scipy.special import betaincinv  # type: ignore[import-untyped]
+
+    low = float(betaincinv(count, total - count + 1, 0.025)) if count else 0.0
+    high = float(betaincinv(count + 1, total - count, 0.975)) if count < total else 1.0
+    return low, high
+
+
+def percent(share: float) -> str:
+    """A share in per cent, with as many digits as a reader needs."""
+    return f"{share * 100:.{0 if share >= 0.1 or share == 0 else 1 if share >= 0.01 else 2}f} %"

@@ -1,0 +1,114 @@
+"""What the real images look like, as they are, innocently distorted, and transformed: all that a probe learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adaflow.core.augment.pipeline import ActiveTransform, AugmentPipeline
+from adaflow.core.augment.transform import Transform
+from adaflow.core.draw import RandomDraws
+from adaflow.core.images import to_float, to_uint8
+from adaflow.core.leaks.distortions import bank, distort_randomly
+from adaflow.core.leaks.traces import Stages, traces
+
+MOST_REALS = 1000
+BANK_REALS = 400
+TRIES = 8
+"""How often a transform is drawn again for an image that it left as it was, such as a turn by 0°."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Traces of real images. Row i of any of them is made from image i, of which those with even i are one fold.
+
+    Args:
+        plain: as they are, [M, D].
+        distorted: each distorted at random, [M, D].
+        bank: all with the same distortion, by its name, [B, D] of the first B images.
+        transformed: by name, [M, D]; the images of `is_plain` are not distorted as well.
+        is_plain: [M] bool.
+        changed: the share of images that each transform changed at all, by name.
+    """
+
+    plain: Tensor
+    distorted: Tensor
+    bank: dict[str, Tensor]
+    transformed: dict[str, Tensor]
+    is_plain: Tensor
+    changed: dict[str, float]
+
+
+def make_reference(
+    reals: Tensor,
+    transforms: Mapping[str, Transform],
+    stages: Stages,
+    seed: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Reference:
+    """Compute the traces of real images.
+
+    Args:
+        reals: uint8 [M, C, H, W].
+        transforms: to look for, as configured.
+        stages: of a feature extractor.
+        seed: of the draws.
+        progress: told how many images are done, of how many.
+    """
+    numbers = torch.arange(len(reals))
+    distortions = bank()
+    few = min(BANK_REALS, len(reals))
+    total = (2 + len(transforms)) * len(reals) + len(distortions) * few
+    done = 0
+
+    def measure(images: Tensor) -> Tensor:
+        nonlocal done
+        result = traces(images, stages)
+        done += len(images)
+        progress(done, total)
+        return result
+
+    is_plain = numbers // 2 % 5 < 2
+    transformed, changed = {}, {}
+    for place, (name, transform) in enumerate(transforms.items()):
+        images, moved = apply_surely(transform, name, reals, seed)
+        changed[name] = float(moved.float().mean())
+        images[~is_plain] = distort_randomly(images[~is_plain], numbers[~is_plain], seed + 2 + place)
+        transformed[name] = measure(images)
+    return Reference(
+        measure(reals),
+        measure(distort_randomly(reals, numbers, seed + 1)),
+        {name: measure(function(reals[:few], numbers[:few])) for name, function in distortions.items()},
+        transformed,
+        is_plain,
+        changed,
+    )
+
+
+def apply_surely(transform: Transform, name: str, images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Every image transformed, drawn again where the transform happened to do nothing.
+
+    Args:
+        transform: as configured.
+        name: names its random numbers.
+        images: uint8 [N, C, H, W].
+        seed: of the draws.
+
+    Returns:
+        uint8 images, and which of them were changed, [N] bool.
+    """
+    pipeline = AugmentPipeline([ActiveTransform(name, transform)])
+    result, moved = images.clone(), torch.zeros(len(images), dtype=torch.bool)
+    for attempt in range(TRIES):
+        left = (~moved).nonzero().flatten()
+        if not len(left):
+            break
+        draws = RandomDraws(seed, f"leaks-{name}-{attempt}", left)
+        drawn = to_uint8(pipeline(to_float(images[left]), 1.0, draws))
+        changed = (drawn != images[left]).flatten(1).any(1)
+        result[left[changed]] = drawn[changed]
+        moved[left[changed]] = True
+    return result, moved

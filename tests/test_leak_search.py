@@ -1,0 +1,166 @@
+"""Shares of a mixture, the probe, and the search: on drawn numbers whose truth is known, with stated error rates."""
+
+import pytest
+import torch
+
+from adaflow.core.leaks.mixture import Sources, expectation_maximisation, find_shares, frequencies
+from adaflow.core.leaks.planting import smallest_rates
+from adaflow.core.leaks.probe import Probe, Scaling, align, area_under_curve, to_cells
+from adaflow.core.leaks.reference import Reference
+from adaflow.core.leaks.search import Search
+
+WIDTH, PIXELS = 30, 12
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def cells_of(weights, count, seed):
+    return torch.multinomial(torch.tensor(weights), count, replacement=True, generator=generator(seed))
+
+
+@pytest.fixture(scope="module")
+def sources():
+    """Nothing, nothing distorted, and two answers; six cells."""
+    tables = ([8.0, 1, 1, 0, 0, 0], [5.0, 3, 1, 1, 0, 0], [1.0, 0, 1, 8, 0, 0], [1.0, 1, 0, 0, 4, 4])
+    cells = [cells_of(table, 500, seed) for seed, table in enumerate(tables)]
+    return Sources(cells, torch.tensor([0, 0, 1, 2]), 3, 6)
+
+
+def mixed(sources, shares, count, seed):
+    """Cells of images whose sources have these shares."""
+    known = sources.frequencies()
+    return torch.multinomial(torch.tensor(shares) @ known, count, replacement=True, generator=generator(seed))
+
+
+def test_expectation_maximisation_finds_the_most_likely_shares(sources):
+    known = sources.frequencies()
+    truth = torch.tensor([0.2, 0.3, 0.4, 0.1])
+    found = expectation_maximisation((truth @ known)[None], known[None])[0]
+    torch.testing.assert_close(found, truth, atol=0.02, rtol=0)
+    assert found.sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_intervals_cover_and_chance_is_bounded(sources):
+    """Of 40 sets, 95 % intervals should miss 2; 8 or more would happen in 1 of 1,000 runs of a right program."""
+    missed, alarms = 0, 0
+    for seed in range(40):
+        found = find_shares(mixed(sources, [0.5, 0.3, 0.2, 0.0], 800, seed), sources, generator(seed), 100)
+        missed += not found.low[1] <= 0.2 <= found.high[1]
+        alarms += bool(found.value[2] > found.by_chance[2])
+        assert found.misfit < 4
+    assert missed < 8
+    assert alarms < 8
+
+
+def test_what_no_mixture_explains_is_noticed(sources):
+    strange = cells_of([0.0, 1, 8, 0, 1, 0], 800, 3)
+    assert find_shares(strange, sources, generator(0), 20).misfit > 10
+
+
+def test_frequencies_of_a_cell_that_never_occurs_are_small_and_not_zero():
+    found = frequencies(torch.tensor([[0, 0, 1], [2, 2, 2]]), 4)
+    torch.testing.assert_close(found.sum(1), torch.ones(2))
+    assert (found > 0).all()
+    assert found[1, 2] > 0.9
+
+
+def test_the_probe_learns_two_sided_changes():
+    """A transform that moves a trace up or down leaves its mean where it was."""
+    plain, moved = torch.randn(600, WIDTH, generator=generator(0)), torch.randn(600, WIDTH, generator=generator(1))
+    moved[:, 3] += 5 * torch.where(torch.arange(600) % 2 == 0, 1.0, -1.0)
+    every = torch.cat([plain, moved])
+    probe = Probe(Scaling(plain, every, PIXELS), every, torch.arange(2).repeat_interleave(600), 2)
+    scores = probe(torch.cat([torch.randn(200, WIDTH, generator=generator(2)), moved[:200]]))
+    assert area_under_curve(scores[200:, 1] - scores[200:, 0], scores[:200, 1] - scores[:200, 0]) > 0.95
+
+
+def test_cells_are_answers_and_confidence():
+    scores = torch.tensor([[0.95, 0.05], [0.3, 0.7], [0.5, 0.5]]).log()
+    assert to_cells(scores).tolist() == [3, 4 + 2, 1]
+
+
+def test_aligned_traces_have_the_medians_and_spreads_that_are_wanted():
+    x, wanted = torch.randn(400, 5, generator=generator(1)) * 3 + 7, torch.randn(300, 5, generator=generator(2))
+    found = align(x, wanted)
+    torch.testing.assert_close(found.median(0).values, wanted.median(0).values, atol=0.02, rtol=0)
+    torch.testing.assert_close(found.std(0), wanted.std(0), atol=0.25, rtol=0)
+
+
+NAMES = ("up", "sideways", "nothing")
+SHIFT = {"up": (0, 4.0), "sideways": (5, -4.0), "nothing": (20, 0.0)}
+
+
+def images(count, seed, shares=None, drift=0.0):
+    """Traces of made-up images, some of them transformed, all of them distorted by `drift`."""
+    draws = generator(seed)
+    x = torch.randn(count, WIDTH, generator=draws)
+    order, start = torch.randperm(count, generator=draws), 0
+    for name, share in (shares or {}).items():
+        place, by = SHIFT[name]
+        chosen = order[start : start + round(share * count)]
+        x[chosen, place] += by + torch.randn(len(chosen), generator=draws)
+        start += len(chosen)
+    x[:, 1] += drift
+    return x
+
+
+@pytest.fixture(scope="module")
+def search():
+    half = torch.arange(400) // 2 % 5 < 2
+    reference = Reference(
+        images(400, 0),
+        images(400, 1, drift=0.5),
+        {f"drift {drift}": images(200, 2, drift=drift) for drift in (1.0, 2.0)},
+        {name: images(400, 5 + place, {name: 1.0}) for place, name in enumerate(NAMES)},
+        half,
+        dict.fromkeys(NAMES, 1.0),
+    )
+    return Search(reference, PIXELS, 0)
+
+
+def test_what_cannot_be_told_is_left_out(search):
+    assert search.suspects == ["up", "sideways"]
+    assert search.area["nothing"] < 0.6
+    assert search.area["up"] > 0.95
+
+
+@pytest.mark.parametrize("drift", [0.0, 1.5, 3.0])
+def test_a_leak_is_found_with_its_share_and_nothing_else_is_accused(search, drift):
+    look = search.look(images(1000, 30, {"up": 0.1}, drift), times=60)
+    assert look.alarms().tolist() == [False, True, False]
+    assert look.raw.value[1] == pytest.approx(0.1, abs=0.04)
+
+
+@pytest.mark.parametrize("drift", [0.0, 1.5, 6.0])
+def test_innocent_images_raise_no_alarm(search, drift):
+    """Ten sets; a share of 2 % beyond chance in one of them would be a false alarm."""
+    for seed in range(10):
+        assert not search.look(images(600, 50 + seed, drift=drift), times=60).alarms().any()
+
+
+def test_the_same_seed_gives_the_same_findings(search):
+    x = images(500, 7, {"sideways": 0.2})
+    first, second = search.look(x, times=40), search.look(x, times=40)
+    assert torch.equal(first.raw.low, second.raw.low)
+    assert torch.equal(first.aligned.value, second.aligned.value)
+
+
+def test_the_smallest_rate_falls_with_the_number_of_images(search):
+    rates = []
+    for count in (150, 2000):
+        look = search.look(images(count, 9), times=40)
+        rates.append(smallest_rates(search, look, count)["up"])
+    assert rates[1] is not None
+    assert rates[1] <= 0.1
+    assert rates[0] is None or rates[0] > rates[1]
+
+
+def test_real_images_are_never_seen_by_the_probe_that_learned_from_them(search):
+    """Cross-fitted scores of the plain reals are those of the other fold's probe."""
+    plain = search.reference.plain
+    crossed = search.scores(plain, cross=True)
+    assert torch.equal(crossed[0::2], search.probes[1](plain[0::2]))
+    assert torch.equal(crossed[1::2], search.probes[0](plain[1::2]))
+    assert torch.equal(search.scores(plain)[0::2], search.probes[0](plain[0::2]))
