@@ -66,6 +66,13 @@ def test_the_source_of_a_copy_is_found(search, kind):
     assert float(found.closeness.median()) > float(others.max())
 
 
+def test_nothing_to_refine_leaves_matches_as_they_are(search):
+    found = search.nearest(OTHERS[:5])
+    same = search.refine(OTHERS[:5], found, torch.zeros(5, dtype=torch.bool))
+    assert torch.equal(found.closeness, same.closeness)
+    assert torch.equal(found.closeness, same.score)
+
+
 def test_turns_and_crops_are_named_so_that_both_lie_on_each_other(search):
     images = cropped(TRAIN[:8].flip(-1).rot90(1, (2, 3)), 0.88, 1 / 3, 2 / 3)
     found = everything(search, images)
@@ -202,6 +209,15 @@ def test_twins_among_the_reals_are_set_aside(search):
     doubled = torch.cat((TRAIN, TRAIN[:2]))
     copies, _ = Memorisation().check(context(train=doubled))
     assert copies.details["twins_train"] == 4
+
+
+def test_many_twins_among_the_reals_do_not_hide_copies():
+    held_out = torch.cat((HELD_OUT, TRAIN[:40].flip(-1)))
+    fakes = torch.cat((OTHERS, COPIES["cropped"](TRAIN[50:54])))
+    copies, _ = Memorisation().check(context(fakes, held_out=held_out))
+    assert copies.details["twins_held_out"] == 40
+    assert copies.verdict == "leak"
+    assert copies.details["thresholds"]["likely"] < 4
 
 
 def test_grey_images_work():

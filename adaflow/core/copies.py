@@ -179,7 +179,7 @@ class CopySearch:
         found = replace(found, **{name: getattr(found, name).clone() for name in Matches.__dataclass_fields__})
         places = chosen.nonzero()[:, 0]
         fine = torch.tensor(FINE)
-        for done, part in enumerate(torch.split(places, ROWS)):
+        for done, part in enumerate(torch.split(places, ROWS) if len(places) else ()):
             device = self.train.device
             turns = self._fine.turned(as_grey(images[part], device))
             candidates = self.train[found.candidates[part].to(device)]

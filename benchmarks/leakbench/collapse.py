@@ -17,7 +17,7 @@ from torch import Tensor
 from adaflow.core.leak_detector import exact_interval
 from adaflow.core.neighbours import nearest
 from adaflow.plugins.features.efficientnet import EfficientNetLite0
-from adaflow.plugins.leak_detectors.collapse import Against, compare, verdict_of
+from adaflow.plugins.leak_detectors.collapse import Against, compare, modes_verdict, thumbnails, variety_verdict
 from adaflow.plugins.metrics.copying import k_means, principal
 from benchmarks.leakbench.copies import distorted, read_images
 
@@ -44,9 +44,10 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     extractor = EfficientNetLite0()
     features = extractor.all(torch.split(images, 64))
-    bad = {
-        kind: extractor.all(torch.split(distorted(images, kind, images[:1000], generator), 64)) for kind in DISTORTIONS
-    }
+    bad = {}
+    for kind in DISTORTIONS:
+        poor = distorted(images, kind, images[:1000], generator)
+        bad[kind] = extractor.all(torch.split(poor, 64)), thumbnails(poor)
     mean, directions = principal(features, 16)
     near = (features.double() - mean) @ directions
     cells = nearest(near, k_means(near, 2, 0))[1]
@@ -56,21 +57,27 @@ def main() -> None:
         groups |= {
             f"{name} only": torch.tensor([d == name for d in diagnoses]) for name, _ in Counter(diagnoses).most_common()
         }
-    rows: dict[str, list[dict[str, Against]]] = defaultdict(list)
+    small = thumbnails(images)
+    rows: dict[str, list[tuple[dict[str, Against], dict[str, Against]]]] = defaultdict(list)
     for seed in range(options.seeds):
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-        reals, others = features[order[:REALS]], order[REALS:]
+        reals, others = order[:REALS], order[REALS:]
+
+        def both_ways(
+            made: Tensor, made_small: Tensor, reals: Tensor = reals, seed: int = seed
+        ) -> tuple[dict[str, Against], dict[str, Against]]:
+            return compare(made, features[reals], seed), compare(made_small, small[reals], seed)
+
         for name, part in parts_of(others, groups).items():
-            rows[name].append(compare(features[part], reals, seed))
+            rows[name].append(both_ways(features[part], small[part]))
         for kind in DISTORTIONS:
-            rows[kind].append(compare(bad[kind][others], reals, seed))
+            rows[kind].append(both_ways(*(x[others] for x in bad[kind])))
     print(f"{len(images)} images at {options.size} pixels, {options.seeds} seeds")
     print("| fakes | lost: leak | unsure | coverage | of reals | precision | of reals | varied: leak | Vendi | reals |")
     print("|--|--|--|--|--|--|--|--|--|--|")
     for name, found in rows.items():
-        modes, variety = (
-            Counter(verdict_of(scores[name], scores["precision"]) for scores in found) for name in ("coverage", "vendi")
-        )
+        modes = Counter(modes_verdict(scores["coverage"], tiny) for scores, tiny in found)
+        variety = Counter(variety_verdict(scores["vendi"], tiny) for scores, tiny in found)
         low, high = exact_interval(modes["leak"], len(found))
         share = 1 / len(found)
         print(
@@ -80,9 +87,9 @@ def main() -> None:
         )
 
 
-def both(found: list[dict[str, Against]], name: str, digits: int) -> str:
+def both(found: list[tuple[dict[str, Against], dict[str, Against]]], name: str, digits: int) -> str:
     """Means of the fakes' and of the reals' score."""
-    scores = [scores[name] for scores in found]
+    scores = [scores[name] for scores, _ in found]
     means = [sum(values) / len(scores) for values in ([s.fakes for s in scores], [s.reals for s in scores])]
     return " | ".join(f"{value:.{digits}f}" for value in means)
 

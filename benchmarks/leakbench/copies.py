@@ -21,7 +21,7 @@ from torch import Tensor
 
 from adaflow.core.copies import CopySearch, Matches
 from adaflow.core.leak_detector import exact_interval
-from adaflow.plugins.leak_detectors.memorisation import LOOKED_AT, NEARER, CopyCount, Tail, twins_of
+from adaflow.plugins.leak_detectors.memorisation import NEARER, CopyCount, Tail, looked_at_from, twins_of
 from adaflow.plugins.metrics.copying import rank_z
 
 TRAIN, HELD_OUT, FAKES, COPIES = 1000, 499, 2000, 20
@@ -126,7 +126,7 @@ class Split:
         )
         self.search = CopySearch(self.train, torch.device("cpu"))
         reals = self.search.nearest(self.held_out)
-        self.start = float(reals.closeness.quantile(1 - LOOKED_AT))
+        self.start = looked_at_from(reals)
         reals = self.search.refine(self.held_out, reals, reals.closeness >= self.start)
         twins = twins_of(self.search, self.held_out, self.train, reals)
         self.reals = reals.closeness[~twins]

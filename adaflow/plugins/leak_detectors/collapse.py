@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from adaflow.core.copies import COARSE_SIDE, Thumbnails, as_grey
@@ -36,6 +37,9 @@ DEVIATIONS = 3.0
 
 SMALLEST_LOSS = {"coverage": 0.03, "precision": 0.03, "vendi": 0.15}
 """To lose a smaller share of a score is nothing to speak of."""
+
+SMALL = 8
+"""Height and width, in pixels, at which blur, noise and the like do not show."""
 
 MOST = 1000
 """More images than these are reduced to so many in each division."""
@@ -103,8 +107,9 @@ class Collapse(LeakDetector):
     """Looks for modes that are lost or repeated. Real images are divided in halves to see what chance does.
 
     Three findings. "modes": coverage (Naeem et al. 2020) and recall (Kynkäänniemi et al. 2019) of real images by fakes,
-    against that by as many other real images. "variety": the Vendi score (Friedman & Dieng 2022) likewise. Both cannot
-    tell where the fakes look so different from the data, by precision, that they cover little for that reason.
+    against that by as many other real images. "variety": the Vendi score (Friedman & Dieng 2022) likewise. Soft or
+    noisy images cover less of the data, too, and vary less, without any mode being lost. So both are a leak only where
+    thumbnails of 8 × 8 pixels, which show nothing of that, cover too little; else they cannot tell.
     "repeats": fakes that are the same as another fake, against reals that are the same as another.
 
     Args:
@@ -124,8 +129,20 @@ class Collapse(LeakDetector):
         if context.held_out is not None:
             reals = torch.cat((reals, context.features("held_out", self.extractor)))
         fakes = context.features("fakes", self.extractor)
+        images = torch.cat(parts)
+        small = compare(thumbnails(context.fakes), thumbnails(images), context.seed)
         scores = compare(fakes, reals, context.seed, lambda done: context.progress("counting modes", done, SPLITS))
-        return [_modes(scores), _variety(scores), repeats(context, torch.cat(parts))]
+        return [_modes(scores, small), _variety(scores, small), repeats(context, images)]
+
+
+def thumbnails(images: Tensor) -> Tensor:
+    """Images uint8 [N, C, H, W] at 8 × 8 pixels, [N, C · 64]."""
+    return torch.cat(
+        [
+            F.interpolate(part.float(), (SMALL, SMALL), mode="bilinear", antialias=True).flatten(1)
+            for part in torch.split(images, 256)
+        ]
+    )
 
 
 def compare(
@@ -165,8 +182,8 @@ def compare(
     return {name: Against.of(*both, part, SMALLEST_LOSS.get(name, 0.0)) for name, both in scores.items()}
 
 
-def _modes(scores: dict[str, Against]) -> Finding:
-    covered, recalled, precision = scores["coverage"], scores["recall"], scores["precision"]
+def _modes(scores: dict[str, Against], small: dict[str, Against]) -> Finding:
+    covered, recalled = scores["coverage"], scores["recall"]
     seen = max(DEVIATIONS * covered.deviation / covered.reals, covered.smallest_loss) if covered.reals else 1.0
     low, high = (covered.fakes + side * Z95 * covered.deviation for side in (-1, 1))
     numbers = (
@@ -174,46 +191,58 @@ def _modes(scores: dict[str, Against]) -> Finding:
         f"{percent(min(high, 1))}), as many other real images {percent(covered.reals)}; recall is "
         f"{percent(recalled.fakes)}, of other reals {percent(recalled.reals)}."
     )
-    verdict = verdict_of(covered, precision)
+    verdict = modes_verdict(covered, small)
     sentence, advice = {
         "leak": (
             f"Parts of the data are missing in the fakes. {numbers}",
             "Modes are lost: try a larger batch, a lower learning rate or a larger --gamma, or an earlier snapshot.",
         ),
         "clean": (f"No part of the data is missing. {numbers} A loss of {percent(seen)} would have been seen.", ""),
-        "cannot tell": (_unlike(numbers, precision), "Train longer, or compare images treated alike."),
+        "cannot tell": (f"{numbers} {_unsure(small)}", "Train longer, or compare images treated alike."),
     }[verdict]
     if verdict == "clean" and seen > LARGEST_UNSEEN:
         verdict, advice = "cannot tell", "Use more images."
         sentence = f"Whether parts of the data are missing cannot be told from so few images. {numbers}"
     details = {name: score.plain() for name, score in scores.items()}
+    details |= {f"{name}_of_thumbnails": small[name].plain() for name in ("coverage", "precision")}
     return Finding(NAME, "modes", verdict, sentence, advice, details=details)
 
 
-def _variety(scores: dict[str, Against]) -> Finding:
+def _variety(scores: dict[str, Against], small: dict[str, Against]) -> Finding:
     vendi = scores["vendi"]
-    verdict = verdict_of(vendi, scores["precision"])
+    verdict = variety_verdict(vendi, small)
     numbers = f"The Vendi score of the fakes is {vendi.fakes:.3g}, that of as many real images {vendi.reals:.3g}."
     sentence, advice = {
         "leak": (f"The fakes vary less than the data do. {numbers}", "Compare truncation, and an earlier snapshot."),
         "clean": (f"The fakes vary as much as the data do. {numbers}", ""),
-        "cannot tell": (_unlike(numbers, scores["precision"]), "Train longer, or compare images treated alike."),
+        "cannot tell": (f"{numbers} {_unsure(small)}", "Train longer, or compare images treated alike."),
     }[verdict]
     return Finding(NAME, "variety", verdict, sentence, advice, details=vendi.plain())
 
 
-def verdict_of(score: Against, precision: Against) -> Verdict:
-    """What a score of the fakes says, if they look like real images by their precision."""
-    if not score.low:
+def modes_verdict(covered: Against, small: dict[str, Against]) -> Verdict:
+    """What the coverage by features says, and the scores of thumbnails."""
+    if small["coverage"].low and not small["precision"].low:
+        return "leak"
+    return "cannot tell" if covered.low or small["coverage"].low else "clean"
+
+
+def variety_verdict(vendi: Against, small: dict[str, Against]) -> Verdict:
+    """What the Vendi score says, and the scores of thumbnails."""
+    if not vendi.low:
         return "clean"
-    return "cannot tell" if precision.low else "leak"
+    return "leak" if modes_verdict(vendi, small) == "leak" else "cannot tell"
 
 
-def _unlike(numbers: str, precision: Against) -> str:
-    return (
-        f"{numbers} Whether modes are missing cannot be told, for many fakes look like no real image: precision is "
-        f"{percent(precision.fakes)}, of other reals {percent(precision.reals)}."
-    )
+def _unsure(small: dict[str, Against]) -> str:
+    if small["precision"].low:
+        why = (
+            f"many fakes look like no real image: precision is {percent(small['precision'].fakes)} at 8 × 8 pixels, of "
+            f"other reals {percent(small['precision'].reals)}"
+        )
+    else:
+        why = "at 8 × 8 pixels nothing is missing, so they may be soft or noisy images of all kinds"
+    return f"Whether parts of the data are missing cannot be told: {why}."
 
 
 def repeats(context: LeakContext, reals: Tensor) -> Finding:
@@ -221,14 +250,14 @@ def repeats(context: LeakContext, reals: Tensor) -> Finding:
     n = min(len(context.fakes), len(reals))
     generator = torch.Generator().manual_seed(context.seed)
     grey = as_grey(reals, context.device)
-    thumbnails = Thumbnails(grey, COARSE_SIDE, 128)
+    whitened = Thumbnails(grey, COARSE_SIDE, 128)
     chosen = torch.randperm(len(reals), generator=generator)[:n]
-    likeness, partner = alike(thumbnails, as_grey(context.fakes, context.device))
+    likeness, partner = alike(whitened, as_grey(context.fakes, context.device))
     same = likeness >= SAME
     # The more images, the more have a double: the numbers must be alike.
     some = torch.randperm(len(context.fakes), generator=generator)[:n]
-    count = int((alike(thumbnails, as_grey(context.fakes[some], context.device))[0] >= SAME).sum())
-    normal = int((alike(thumbnails, grey[chosen.to(grey.device)])[0] >= SAME).sum())
+    count = int((alike(whitened, as_grey(context.fakes[some], context.device))[0] >= SAME).sum())
+    normal = int((alike(whitened, grey[chosen.to(grey.device)])[0] >= SAME).sum())
     interval, usual = exact_interval(count, n), exact_interval(normal, n)
     leak = interval[0] > max(usual[1], USUAL_REPEATS)
     least = next((k for k in range(n + 1) if exact_interval(k, n)[0] > max(usual[1], USUAL_REPEATS)), n)
@@ -251,9 +280,9 @@ def repeats(context: LeakContext, reals: Tensor) -> Finding:
     return Finding(NAME, "repeats", verdict, sentence, advice, count / n, interval, least / n, details, panels)
 
 
-def alike(thumbnails: Thumbnails, images: Tensor) -> tuple[Tensor, Tensor]:
+def alike(whitened: Thumbnails, images: Tensor) -> tuple[Tensor, Tensor]:
     """For each of the images, grey [N, H, W], the correlation with the most similar other one, and its place."""
-    vectors = thumbnails.cropped(images, [(1.0, 0.0, 0.0)])[:, 0]
+    vectors = whitened.cropped(images, [(1.0, 0.0, 0.0)])[:, 0]
     best, places = [], []
     for start in range(0, len(vectors), 1024):
         likeness = vectors[start : start + 1024] @ vectors.T

@@ -131,7 +131,7 @@ class Memorisation(LeakDetector):
         if context.held_out is None or len(context.held_out) < LEAST_HELD_OUT:
             return [self._without_held_out(context, search, fakes)]
         reals = search.nearest(context.held_out)
-        start = float(reals.closeness.quantile(1 - LOOKED_AT))
+        start = looked_at_from(reals)
         reals = search.refine(context.held_out, reals, reals.closeness >= start)
         fakes = search.refine(
             context.fakes, fakes, fakes.closeness >= start, partial(context.progress, "comparing the closest")
@@ -260,6 +260,11 @@ class Memorisation(LeakDetector):
                 )
             )
         return tuple(panels)
+
+
+def looked_at_from(reals: Matches) -> float:
+    """The closeness from which on images are compared on the finer grid; many twins among the reals do not raise it."""
+    return min(float(reals.closeness.quantile(1 - LOOKED_AT)), TWIN)
 
 
 def twins_of(search: CopySearch, images: Tensor, train: Tensor, found: Matches) -> Tensor:
