@@ -56,7 +56,7 @@ def test_statistics_of_an_image_do_not_depend_on_the_others(lesions):
 def test_a_mirrored_border_is_seen_through_a_checkerboard_and_a_blur(lesions, transforms):
     moved = transformed(transforms, "xint", lesions)
     numbers = torch.arange(len(lesions))
-    for spoil in (lambda x, _: x, bank()["checkerboard 0.8"], bank()["smooth 0.8"]):
+    for spoil in (lambda x, _: x, bank(lesions)["checkerboard 0.8"], bank(lesions)["smooth 0.8"]):
         before, after = spoil(lesions, numbers), spoil(moved, numbers)
         limit = border_mirrors(luma(before))[:, 7].quantile(0.95)
         assert (border_mirrors(luma(after))[:, 7] > limit).float().mean() > 0.8
@@ -86,7 +86,7 @@ def test_a_grey_square_is_flat_and_grey(lesions, transforms):
 
 def test_noise_raises_the_floor_and_blur_lowers_high_frequencies(lesions):
     numbers = torch.arange(len(lesions))
-    noisy, smooth = bank()["grain 0.8"](lesions, numbers), bank()["smooth 0.8"](lesions, numbers)
+    noisy, smooth = bank(lesions)["grain 0.8"](lesions, numbers), bank(lesions)["smooth 0.8"](lesions, numbers)
     floor = [noise_floor(to_opponent(x.float() / 255))[:, 0].mean() for x in (smooth, lesions, noisy)]
     assert floor[0] < floor[1] < floor[2]
     fine = [frequencies(to_opponent(x.float() / 255))[:, 0].mean() for x in (smooth, lesions, noisy)]
@@ -115,7 +115,7 @@ def test_random_distortions_keep_shape_and_do_not_depend_on_the_batch(channels):
     assert not torch.equal(distort_randomly(images, numbers, 5), found)
     untouched = (found == images).flatten(1).all(1).float().mean()
     assert 0 < untouched < 0.5
-    for function in bank().values():
+    for function in bank(images).values():
         assert function(images, numbers).shape == images.shape
 
 

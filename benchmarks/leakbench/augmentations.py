@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,16 +23,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adaflow.core.augment.pipeline import ActiveTransform, AugmentPipeline
 from adaflow.core.augment.transform import Transform
 from adaflow.core.data.dataset import DataConfig, load_dataset
+from adaflow.core.draw import RandomDraws
+from adaflow.core.images import to_float, to_uint8
 from adaflow.core.leaks.distortions import bank, distort_randomly
 from adaflow.core.leaks.planting import smallest_rates
-from adaflow.core.leaks.reference import BANK_REALS, MOST_REALS, Reference, apply_surely
-from adaflow.core.leaks.search import MARGIN, Look, Search, alarm
+from adaflow.core.leaks.reference import BANK_REALS, MOST_REALS, Reference, among_others, apply_surely
+from adaflow.core.leaks.search import Search
 from adaflow.core.leaks.statistics import statistics
 from adaflow.core.leaks.traces import traces
 from adaflow.plugin_manager import PluginManager
-from adaflow.plugins.leak_detectors.augmentation import _interval
+from adaflow.plugins.leak_detectors.augmentation import COMPARED, AugmentationDetector
 from benchmarks.leakbench.innocent import conditions
 
 TRANSFORMS = (
@@ -39,7 +43,18 @@ TRANSFORMS = (
     *("saturation", "band1", "band2", "band3", "band4", "noise", "cutout", "vignette", "hair"),
 )
 PLUGINS = [Path(__file__).with_name("contributed.py")]
+UNDOING = ("principal components", "autoencoder")
+"""These take most of a transform away again, so it comes after them; the others come after the transform."""
+BUILT_IN = TRANSFORMS[:18]
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+EVERY = 2
+EVERY_AFTER = 4
+"""One image of so many is there under each transform as well, for leaks and for the detector."""
+PLANTING_SEEDS = 2
+"""In so many seeds it is found out how small a leak would have been seen."""
+TOGETHER = (0.2, 0.6)
+"""Each of the built-in transforms with such a p, as in training."""
+TOGETHER_UNDER = ("clean", "combined")
 
 
 def load(data: str, resolution: int) -> tuple[Tensor, Tensor]:
@@ -80,7 +95,9 @@ def reference_job(data: str, resolution: int, folder: Path, name: str) -> None:
     elif name == "distorted":
         changed = distort_randomly(images, numbers, 1)
     elif name.startswith("bank "):
-        changed = bank()[name.removeprefix("bank ")](images, numbers)
+        changed = bank(images)[name.removeprefix("bank ")](images, numbers)
+    elif name.startswith("among "):
+        changed = among_others(transforms(), name.removeprefix("among "), images, 0)
     else:
         place = TRANSFORMS.index(name)
         changed, _ = apply_surely(transforms()[name], name, images, 0)
@@ -90,16 +107,34 @@ def reference_job(data: str, resolution: int, folder: Path, name: str) -> None:
 
 
 def condition_job(data: str, resolution: int, folder: Path, name: str) -> None:
-    """Traces of fakes under a condition: without a transform, with each, and with several as in training."""
+    """Traces of fakes under a condition: of all images as they are, of some under each transform, and under several."""
     torch.set_num_threads(1)
     images, _ = load(data, resolution)
     apply = conditions(images)[name] if name != "clean" else lambda x: x
     see, known = stages(), transforms()
-    rows = [traces(apply(images), see)]
-    for transform in TRANSFORMS:
-        changed, _ = apply_surely(known[transform], transform, images, 99)
-        rows.append(traces(apply(changed), see))
-    save(folder / f"condition {name}.npy", torch.stack(rows))
+    some = images[::EVERY]
+    if name in UNDOING:
+        changed = [apply_surely(known[transform], transform, apply(some), 99)[0] for transform in TRANSFORMS]
+    else:
+        changed = [apply(apply_surely(known[transform], transform, some, 99)[0]) for transform in TRANSFORMS]
+    save(folder / f"transformed {name}.npy", torch.stack([traces(part, see) for part in changed]))
+    if name in TOGETHER_UNDER:
+        pipeline = AugmentPipeline([ActiveTransform(transform, known[transform]) for transform in BUILT_IN])
+        draws = RandomDraws(99, "leakbench", torch.arange(len(images)))
+        several = [apply(to_uint8(pipeline(to_float(images), p, draws))) for p in TOGETHER]
+        save(folder / f"together {name}.npy", torch.stack([traces(part, see) for part in several]))
+    save(folder / f"condition {name}.npy", traces(apply(images), see))
+
+
+def after_job(data: str, resolution: int, folder: Path, name: str) -> None:
+    """Traces of some fakes under a condition that the detector transforms: for once, the transform comes last."""
+    torch.set_num_threads(1)
+    images, _ = load(data, resolution)
+    some = images[::EVERY_AFTER]
+    some = conditions(images)[name](some) if name != "clean" else some
+    see, known = stages(), transforms()
+    changed = [apply_surely(known[transform], transform, some, 98)[0] for transform in TRANSFORMS]
+    save(folder / f"after {name}.npy", torch.stack([traces(part, see) for part in changed]))
 
 
 def plain_ones(count: int) -> Tensor:
@@ -112,16 +147,15 @@ def compute(arguments: argparse.Namespace) -> None:
     images, _ = load(arguments.data, arguments.resolution)
     width = statistics(images[:1]).shape[1]
     (arguments.folder / "about.json").write_text(json.dumps({"pixels": width, "images": len(images)}))
-    references = ["plain", "distorted", *(f"bank {name}" for name in bank()), *TRANSFORMS]
-    jobs = [partial(reference_job, name=name) for name in references]
-    jobs += [partial(condition_job, name=name) for name in ("clean", *conditions_names())]
+    references = ["plain", "distorted", *(f"bank {name}" for name in bank(images)), *TRANSFORMS]
+    references += [f"among {name}" for name in TRANSFORMS]
+    names = ("clean", *conditions_names())
+    jobs = [(f"reference {name}", partial(reference_job, name=name)) for name in references]
+    jobs += [(f"after {name}", partial(after_job, name=name)) for name in names]
+    jobs += [(f"condition {name}", partial(condition_job, name=name)) for name in names]
     with ProcessPoolExecutor(arguments.workers) as pool:
-        running = []
-        for job in jobs:
-            kind = "reference" if job.func is reference_job else "condition"
-            if not (arguments.folder / f"{kind} {job.keywords['name']}.npy").exists():
-                running.append(pool.submit(job, arguments.data, arguments.resolution, arguments.folder))
-        for result in running:
+        left = [job for file, job in jobs if not (arguments.folder / f"{file}.npy").exists()]
+        for result in [pool.submit(job, arguments.data, arguments.resolution, arguments.folder) for job in left]:
             result.result()
 
 
@@ -158,8 +192,9 @@ class Bench:
             Reference(
                 self.rows("reference plain", self.reals),
                 self.rows("reference distorted", self.reals),
-                {name: self.rows(f"reference bank {name}", few) for name in bank()},
+                {name: self.rows(f"reference bank {name}", few) for name in bank(torch.empty(0))},
                 {name: self.rows(f"reference {name}", self.reals) for name in TRANSFORMS},
+                {name: self.rows(f"reference among {name}", few) for name in TRANSFORMS},
                 plain_ones(self.count)[self.reals],
                 dict.fromkeys(TRANSFORMS, 1.0),
             ),
@@ -169,19 +204,35 @@ class Bench:
 
     def fakes(self, condition: str, images: int, shares: dict[str, float]) -> Tensor:
         """Traces of fakes: held-out images under a condition, shares of them transformed."""
-        which = self.rest[torch.randint(len(self.rest), (images,), generator=self.generator)]
+        which = self._some(self.rest, images)
         tenth = condition == "tenth very smooth"
-        found = self.rows("condition clean" if tenth else f"condition {condition}", which, 0)
+        base = "clean" if tenth else condition
+        found = self.rows(f"condition {base}", which)
         if tenth:
-            found[: images // 10] = self.rows("condition very smooth", which[: images // 10], 0)
+            found[: images // 10] = self.rows("condition very smooth", which[: images // 10])
         start = 0
         order = torch.randperm(images, generator=self.generator)
+        can_change = self.rest[self.rest % EVERY == 0] // EVERY
         for name, share in shares.items():
             chosen = order[start : start + round(share * images)]
             start += len(chosen)
-            source = "condition clean" if tenth else f"condition {condition}"
-            found[chosen] = self.rows(source, which[chosen], 1 + TRANSFORMS.index(name))
+            which = self._some(can_change, len(chosen))
+            found[chosen] = self.rows(f"transformed {base}", which, TRANSFORMS.index(name))
         return found
+
+    def transformed(self, condition: str) -> dict[str, Tensor]:
+        """Traces of some fakes after each transform."""
+        base = "clean" if condition == "tenth very smooth" else condition
+        which = self.rest[self.rest % EVERY_AFTER == 0] // EVERY_AFTER
+        which = which[: min(COMPARED, len(which)) // 2 * 2]
+        return {name: self.rows(f"after {base}", which, place) for place, name in enumerate(TRANSFORMS)}
+
+    def together(self, condition: str, images: int, p: float) -> Tensor:
+        """Traces of fakes that show all built-in transforms, each with this p."""
+        return self.rows(f"together {condition}", self._some(self.rest, images), TOGETHER.index(p))
+
+    def _some(self, numbers: Tensor, count: int) -> Tensor:
+        return numbers[torch.randint(len(numbers), (count,), generator=self.generator)]
 
 
 def seed_job(folder: Path, images: int, sweep: bool, seed: int) -> list[dict[str, Any]]:
@@ -190,38 +241,48 @@ def seed_job(folder: Path, images: int, sweep: bool, seed: int) -> list[dict[str
     bench = Bench(folder, seed)
     search = bench.search()
     rows: list[dict[str, Any]] = []
-    for condition in ("clean", *conditions_names(), "tenth very smooth"):
+    for condition in computed(folder):
+        transformed = bench.transformed(condition)
         cases: list[dict[str, float]] = [{}] + [{name: 0.1} for name in TRANSFORMS]
-        if sweep and condition in ("clean", "combined"):
+        if sweep and condition in TOGETHER_UNDER:
             cases += [{name: share} for name in TRANSFORMS for share in SHARES if share != 0.1]
         for shares in cases:
-            look = search.look(bench.fakes(condition, images, shares), times=100)
-            rows.append(_row(search, look, seed, condition, shares))
-            if not shares and condition == "clean":
-                rows[-1]["smallest"] = smallest_rates(search, look, images)
+            fakes = bench.fakes(condition, images, shares)
+            rows.append(_row(search, fakes, transformed, seed, condition, shares))
+            if not shares and seed < PLANTING_SEEDS:
+                rows[-1]["smallest"] = smallest_rates(search, fakes, transformed)
+        if condition in TOGETHER_UNDER:
+            for p in TOGETHER:
+                name, planted = f"{condition}, all at p = {p}", dict.fromkeys(BUILT_IN, p)
+                rows.append(_row(search, bench.together(condition, images, p), transformed, seed, name, planted))
     print(f"seed {seed}", flush=True)
     return rows
 
 
-def _row(search: Search, look: Look, seed: int, condition: str, shares: dict[str, float]) -> dict[str, Any]:
-    alarms, raw_alarms = look.alarms(), alarm(look.raw, MARGIN)
+def computed(folder: Path) -> list[str]:
+    """The conditions whose traces are in the folder."""
+    names = [name for name in ("clean", *conditions_names()) if has_all(folder, name)]
+    return names + ["tenth very smooth"] * ({"clean", "very smooth"} <= set(names))
+
+
+def has_all(folder: Path, condition: str) -> bool:
+    return all((folder / f"{kind} {condition}.npy").exists() for kind in ("condition", "transformed", "after"))
+
+
+def _row(
+    search: Search, fakes: Tensor, transformed: dict[str, Tensor], seed: int, condition: str, planted: dict[str, float]
+) -> dict[str, Any]:
+    look = search.look(fakes, transformed, times=100)
     found = {
         name: {
-            "leak": bool(alarms[answer]),
-            "suspicious": bool(raw_alarms[answer]),
+            "leak": search.leak(look, fakes, transformed[name], name),
             "share": float(look.raw.value[answer]),
-            "interval": _interval(look, answer),
+            "interval": look.interval(answer),
         }
         for answer, name in enumerate(search.suspects, start=1)
     }
-    return {
-        "seed": seed,
-        "condition": condition,
-        "planted": shares,
-        "found": found,
-        "area": search.area,
-        "misfit": [look.raw.misfit, look.aligned.misfit],
-    }
+    misfit = [float(shares.misfit.mean()) for shares in (look.raw, look.aligned)]
+    return {"seed": seed, "condition": condition, "planted": planted, "found": found, "misfit": misfit}
 
 
 def table(arguments: argparse.Namespace) -> None:
@@ -233,54 +294,77 @@ def table(arguments: argparse.Namespace) -> None:
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """The table of false alarms, detections at 10 %, errors, cover and other transforms accused."""
+    """Tables by transform and by condition: false alarms, detections, errors, cover, other transforms accused."""
+    least = smallest_by_condition(rows)
     lines = [
-        "| transform | told | false alarms | seen at 10 % | clean | share found | cover q=0 | cover q=.1 | accused |"
+        "| transform | told | false alarms | seen at 10 % | undistorted | called clean | share found | cover q=0 | "
+        "cover q=.1 | accused for others |",
+        "|--" * 10 + "|",
     ]
-    lines.append("|--" * 9 + "|")
     for name in TRANSFORMS:
         here = [row for row in rows if name in row["found"]]
-        told = len({row["seed"] for row in here}) / len({row["seed"] for row in rows})
-        if not here:
-            lines.append(f"| {name} | never |" + " – |" * 7)
-            continue
+        told = [any(row["seed"] == seed for row in here) for seed in {row["seed"] for row in rows}]
         innocent = [row for row in here if not row["planted"]]
         guilty = [row for row in here if row["planted"] == {name: 0.1}]
-        others = [row for row in here if row["planted"] and name not in row["planted"]]
-        clean = [row for row in guilty if row["condition"] == "clean"]
-        found = [row["found"][name]["share"] for row in guilty]
-
-        def share(of: list[dict[str, Any]], name: str = name) -> str:
-            return f"{100 * np.mean([row['found'][name]['leak'] for row in of]):.1f} %" if of else "–"
-
-        def cover(of: list[dict[str, Any]], value: float, name: str = name) -> str:
-            inside = [row["found"][name]["interval"] for row in of]
-            return f"{100 * np.mean([low - 0.005 <= value <= high for low, high in inside]):.0f} %"
-
-        lines.append(
-            f"| {name} | {100 * told:.0f} % | {share(innocent)} | {share(guilty)} | {share(clean)} | "
-            f"{np.mean(found):.3f} ± {np.std(found):.3f} | {cover(innocent, 0)} | {cover(guilty, 0.1)} | "
-            f"{share(others)} |"
-        )
-    lines.append("")
-    names = list(dict.fromkeys(row["condition"] for row in rows))
-    lines += ["| condition | false alarms | suspicious | seen at 10 % | misfit |", "|--" * 5 + "|"]
-    for condition in names:
+        others = [row for row in here if len(row["planted"]) == 1 and name not in row["planted"]]
+        shares = [row["found"][name]["share"] for row in guilty] or [np.nan]
+        cells = [
+            percent(told),
+            percent(row["found"][name]["leak"] for row in innocent),
+            percent(row["found"][name]["leak"] for row in guilty),
+            percent(row["found"][name]["leak"] for row in guilty if row["condition"] == "clean"),
+            percent(called_clean(row, name, least) for row in guilty),
+            f"{np.mean(shares):.3f} ± {np.std(shares):.3f}",
+            percent(covers(row["found"][name], 0) for row in innocent),
+            percent(covers(row["found"][name], 0.1) for row in guilty),
+            percent(row["found"][name]["leak"] for row in others),
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += ["", "| condition | false alarms | seen at 10 % | called clean | misfit |", "|--" * 5 + "|"]
+    for condition in dict.fromkeys(row["condition"] for row in rows):
         here = [row for row in rows if row["condition"] == condition]
-        innocent = [found for row in here if not row["planted"] for found in row["found"].values()]
+        innocent = [found["leak"] for row in here if not row["planted"] for found in row["found"].values()]
         guilty = [
-            row["found"][name]["leak"]
+            (row["found"][name]["leak"], called_clean(row, name, least))
             for row in here
             for name, share in row["planted"].items()
-            if share == 0.1 and name in row["found"]
+            if name in row["found"] and (share == 0.1 or len(row["planted"]) > 1)
         ]
-        fits = [row["misfit"] for row in here if not row["planted"]]
+        fits = np.mean([row["misfit"] for row in here if len(row["planted"]) != 1], axis=0)
         lines.append(
-            f"| {condition} | {100 * np.mean([f['leak'] for f in innocent]):.1f} % | "
-            f"{100 * np.mean([f['suspicious'] for f in innocent]):.1f} % | {100 * np.mean(guilty):.0f} % | "
-            f"{np.mean([fit[0] for fit in fits]):.1f}, {np.mean([fit[1] for fit in fits]):.1f} |"
+            f"| {condition} | {percent(innocent)} | {percent(leak for leak, _ in guilty)} | "
+            f"{percent(clean for _, clean in guilty)} | {fits[0]:.1f}, {fits[1]:.1f} |"
         )
     return "\n".join(lines)
+
+
+def smallest_by_condition(rows: list[dict[str, Any]]) -> dict[tuple[str, str], float]:
+    """(condition, transform) → the smallest rate that would have been seen, in the worst seed; infinite: none."""
+    least: dict[tuple[str, str], float] = {}
+    for row in rows:
+        for name, rate in row.get("smallest", {}).items():
+            key = row["condition"], name
+            least[key] = max(least.get(key, 0.0), np.inf if rate is None else rate)
+    return least
+
+
+def called_clean(row: dict[str, Any], name: str, least: dict[tuple[str, str], float]) -> bool:
+    """Whether the detector says "clean"."""
+    found, wanted = row["found"][name], AugmentationDetector().rate
+    seen = least.get((row["condition"], name), np.inf)
+    return bool(not found["leak"] and found["interval"][1] <= wanted and seen <= wanted)
+
+
+def covers(found: dict[str, Any], truth: float) -> bool:
+    """Whether the interval holds the true share; half a per cent is nothing."""
+    low, high = found["interval"]
+    return bool(low - 0.005 <= truth <= high)
+
+
+def percent(values: Iterable[bool]) -> str:
+    """How many are true."""
+    some = list(values)
+    return f"{100 * np.mean(some):.1f} %" if some else "–"
 
 
 def main() -> None:

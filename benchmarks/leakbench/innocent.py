@@ -7,6 +7,7 @@ building it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,6 @@ def conditions(reals: Tensor, seed: int = 0) -> dict[str, Condition]:
         seed: of noise and training.
     """
     generator = torch.Generator().manual_seed(seed)
-    components, autoencoder = Components(reals), train_autoencoder(reals, seed)
 
     def at(name: str, strength: float) -> Condition:
         function = distortions.KINDS[name]
@@ -51,10 +51,16 @@ def conditions(reals: Tensor, seed: int = 0) -> dict[str, Condition]:
         "grain": at("grain", 0.5),
         "low-pass": low_pass,
         "median": median,
-        "principal components": components,
-        "autoencoder": autoencoder,
+        "principal components": when_first_used(lambda: Components(reals)),
+        "autoencoder": when_first_used(lambda: train_autoencoder(reals, seed)),
         "combined": combined,
     }
+
+
+def when_first_used(make: Callable[[], Condition]) -> Condition:
+    """A condition that takes a while to make."""
+    made = cache(make)
+    return lambda images: made()(images)
 
 
 def to_unit(images: Tensor) -> Tensor:

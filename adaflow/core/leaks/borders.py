@@ -38,18 +38,28 @@ def border_mirrors(luma: Tensor) -> Tensor:
 
 def _side(x: Tensor) -> tuple[Tensor, Tensor]:
     """The best mirror line near the left side: Fisher's z of the correlation times √columns, and its place, 0 … 1."""
-    across, along = x.diff(dim=2), x.diff(dim=1)
+    across, along = _products_of_columns(x.diff(dim=2)), _products_of_columns(x.diff(dim=1))
     scores = []
     # A line at half of `twice` pixels exchanges columns i and twice − i; differences across it change their sign.
-    for twice in range(4, 2 * round(DEEPEST * x.shape[2])):
+    for twice in range(4, 2 * _deepest(x.shape[2])):
         i, j = torch.arange((twice + 1) // 2), torch.arange(twice // 2)
-        product = _dot(along[:, :, i], along[:, :, twice - i]) - _dot(across[:, :, j], across[:, :, twice - 1 - j])
-        outside = _dot(along[:, :, i], along[:, :, i]) + _dot(across[:, :, j], across[:, :, j])
-        inside = _dot(along[:, :, twice - i], along[:, :, twice - i])
-        inside = inside + _dot(across[:, :, twice - 1 - j], across[:, :, twice - 1 - j])
+        mirrored_i, mirrored_j = twice - i, twice - 1 - j
+        product = along[:, i, mirrored_i].sum(1) - across[:, j, mirrored_j].sum(1)
+        outside = along[:, i, i].sum(1) + across[:, j, j].sum(1)
+        inside = along[:, mirrored_i, mirrored_i].sum(1) + across[:, mirrored_j, mirrored_j].sum(1)
         scores.append(_fisher(product / ((outside * inside).sqrt() + 1e-5)) * math.sqrt(len(i)))
     best = torch.stack(scores, 1).max(1)
     return best.values, best.indices / len(scores)
+
+
+def _products_of_columns(x: Tensor) -> Tensor:
+    """Of the columns near the left side, the sums of products of every two. [N, H, W] → [N, K, K]"""
+    columns = x[:, :, : 2 * _deepest(x.shape[2])]
+    return columns.transpose(1, 2) @ columns
+
+
+def _deepest(width: int) -> int:
+    return round(DEEPEST * width)
 
 
 def turned_border_mirrors(luma: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from adaflow.core.random import normal, stream_key, uniform
 
 Distortion = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(images, strengths [N], numbers of the images [N]) → images."""
+OfASet = Callable[[Tensor, Tensor], Tensor]
+"""(uint8 images, numbers of the images [N]) → uint8 images."""
 
 CASTS = {
     "darker": (-1.0, -1.0, -1.0),
@@ -31,6 +34,9 @@ CASTS = {
     "pinker": (0.6, -0.8, 0.4),
 }
 """Directions of a colour cast, for a whole set of images."""
+
+COMPONENTS = (60, 200)
+"""Principal components that images are rebuilt from."""
 
 CHANCE = 0.25
 """Of each distortion, to be among those that `distort_randomly` applies to an image."""
@@ -142,25 +148,55 @@ def distort_randomly(images: Tensor, numbers: Tensor, seed: int) -> Tensor:
     return to_bytes(x)
 
 
-def bank() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
-    """Distortions of a whole set of images, weak and strong, by name: (uint8 images, numbers) → uint8 images."""
-    functions: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
+def bank(reals: Tensor) -> dict[str, OfASet]:
+    """Distortions of a whole set of images, weak and strong, by name.
+
+    Args:
+        reals: uint8 [M, C, H, W], the images that they are for; images with a number come from there.
+    """
+    functions: dict[str, OfASet] = {}
     for name, distortion in KINDS.items():
         if name != "cast":
             functions |= {f"{name} {level}": _at(distortion, level) for level in (0.35, 0.8)}
     for name, direction in CASTS.items():
         functions[name] = _cast_towards(direction)
+    for count in COMPONENTS:
+        functions[f"{count} components"] = partial(rebuild, reals, count)
     return functions
 
 
-def _at(distortion: Distortion, strength: float) -> Callable[[Tensor, Tensor], Tensor]:
+def rebuild(reals: Tensor, count: int, images: Tensor, numbers: Tensor) -> Tensor:
+    """Images rebuilt from principal components, as a generator does that knows what images have in common.
+
+    The components for images of an even number are those of real images of an odd one, and the other way round.
+
+    Args:
+        reals: uint8 [M, C, H, W].
+        count: of components; at most half of the images that they are computed from.
+        images: uint8 [N, C, H, W].
+        numbers: [N] of the images among `reals`.
+    """
+    result = torch.empty(images.shape)
+    for fold in (0, 1):
+        known, chosen = reals[1 - fold :: 2].flatten(1).float(), numbers % 2 == fold
+        mean = known.mean(0)
+        known -= mean
+        values, vectors = torch.linalg.eigh(known @ known.T)
+        kept = min(count, len(known) // 2)
+        directions = known.T @ (vectors[:, -kept:] / values[-kept:].clamp(min=1).sqrt())
+        flat = (images[chosen].flatten(1) - mean) @ directions @ directions.T + mean
+        result[chosen] = flat.view(-1, *images.shape[1:])
+    return to_bytes(result / 255)
+
+
+def _at(distortion: Distortion, strength: float) -> OfASet:
     def apply(images: Tensor, numbers: Tensor) -> Tensor:
         return to_bytes(distortion(images.float() / 255, torch.full((len(images),), strength), numbers))
 
     return apply
 
 
-def _cast_towards(direction: tuple[float, ...]) -> Callable[[Tensor, Tensor], Tensor]:
+def _cast_towards(direction: tuple[float, ...]) -> OfASet:
     def apply(images: Tensor, numbers: Tensor) -> Tensor:
         colour = torch.tensor(direction if images.shape[1] == 3 else direction[:1] * images.shape[1])
         return to_bytes(images.float() / 255 + 0.025 * colour.view(-1, 1, 1))

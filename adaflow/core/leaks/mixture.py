@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,24 +20,52 @@ class Sources:
 
     Args:
         cells: of the images of each of J sources, [M_j] int64.
+        images: which of the real images each was made from, [M_j] int64; sources made from the same images share what
+            is odd about these.
         owners: which answer each source belongs to, [J] int64; 0 is "none".
         answers: how many there are, K.
-        count: of cells, C.
+        count: of cells, C; those of an answer lie together, so many for each.
     """
 
     cells: Sequence[Tensor]
+    images: Sequence[Tensor]
     owners: Tensor
     answers: int
     count: int
+
+    @property
+    def total(self) -> int:
+        """How many real images there are."""
+        return 1 + max(int(images.max()) for images in self.images)
 
     def frequencies(self) -> Tensor:
         """Of cells, [J, C]."""
         return torch.stack([frequencies(cells, self.count) for cells in self.cells])
 
     def resampled(self, times: int, generator: torch.Generator) -> Tensor:
-        """The same of random draws of the images with replacement, [times, J, C]."""
-        drawn = [cells[torch.randint(len(cells), (times, len(cells)), generator=generator)] for cells in self.cells]
-        return torch.stack([frequencies(cells, self.count) for cells in drawn], 1)
+        """The same of random draws of the real images with replacement, one for all sources, [times, J, C]."""
+        drawn = torch.randint(self.total, (times, self.total), generator=generator)
+        often = torch.zeros(times, self.total).scatter_add_(1, drawn, torch.ones(drawn.shape))
+        found = []
+        for cells, images in zip(self.cells, self.images, strict=True):
+            counts = torch.zeros(times, self.count).index_add_(1, cells, often[:, images]) + SMOOTHING
+            found.append(counts / counts.sum(1, keepdim=True))
+        return torch.stack(found, 1)
+
+    def joined(self, cells: Sequence[Tensor], owners: Sequence[int]) -> Sources:
+        """These and more sources, made from other images, which all of the new ones share."""
+        images = [torch.arange(len(part)) + self.total for part in cells]
+        return replace(
+            self,
+            cells=[*self.cells, *cells],
+            images=[*self.images, *images],
+            owners=torch.cat([self.owners, torch.tensor(owners, dtype=torch.int64)]),
+        )
+
+    def harmless(self, shares: Tensor) -> Tensor:
+        """Shares of sources [J] without those that belong to a transform; all alike if nothing is left."""
+        kept = (shares + 1e-6) * (self.owners == 0)
+        return kept / kept.sum()
 
     def by_answer(self, shares: Tensor) -> Tensor:
         """Shares of sources [..., J] → of answers [..., K]."""
@@ -51,10 +79,11 @@ class Shares:
 
     Args:
         value: share of each answer, [K].
-        low, high: bounds of the 95 % interval by the bootstrap of images and sources, [K].
-        by_chance: the share that is not exceeded in 97.5 of 100 such sets in which no transform has a share, [K].
+        low, high: bounds of the 95 % interval by the bootstrap of images and sources, [K], if the mixture is right.
+        by_chance: the share that 97.5 of 100 such sets do not exceed in which no transform has a share, [K].
         sources: share of each source, [J].
-        misfit: χ² over its expectation: 1 where a mixture of these sources explains the cells.
+        misfit: share of all images that are in cells of an answer and not explained by the mixture, or the other way
+            round, [K]. Artefacts that are like none of the sources raise it, mostly for what they resemble.
     """
 
     value: Tensor
@@ -62,7 +91,11 @@ class Shares:
     high: Tensor
     by_chance: Tensor
     sources: Tensor
-    misfit: float
+    misfit: Tensor
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Of the interval, wider by the misfit, [K] each."""
+        return (self.low - self.misfit).clamp(min=0), (self.high + self.misfit).clamp(max=1)
 
 
 def frequencies(cells: Tensor, count: int) -> Tensor:
@@ -94,33 +127,28 @@ def find_shares(cells: Tensor, sources: Sources, generator: torch.Generator, tim
     n = len(cells)
     observed, known = frequencies(cells, sources.count), sources.frequencies()
     by_source = expectation_maximisation(observed[None], known[None])[0]
+    misfit = (observed - by_source @ known).abs().view(sources.answers, -1).sum(1)
     resampled = sources.resampled(times, generator)
     drawn = frequencies(cells[torch.randint(n, (times, n), generator=generator)], sources.count)
     low, high = _quantiles(sources.by_answer(expectation_maximisation(drawn, resampled)), LEVELS)
 
-    harmless = by_source * (sources.owners == 0)
-    innocent = simulate(harmless / harmless.sum(), known, n, times, generator)
+    # Fakes do not show more different things than there are real images.
+    independent = min(n, sources.total)
+    innocent = simulate(sources.harmless(by_source), known, independent, times, generator)
     by_chance = _quantiles(sources.by_answer(expectation_maximisation(innocent, resampled)), LEVELS[1:])[0]
-    return Shares(
-        sources.by_answer(by_source), low, high, by_chance, by_source, misfit(observed, by_source, known, n, sources)
-    )
+    return Shares(sources.by_answer(by_source), low, high, by_chance, by_source, misfit)
+
+
+def shares_alone(cells: Tensor, sources: Sources) -> Tensor:
+    """The most likely share of each answer [K] among images with these cells [N]."""
+    observed = frequencies(cells, sources.count)
+    return sources.by_answer(expectation_maximisation(observed[None], sources.frequencies()[None])[0])
 
 
 def simulate(shares: Tensor, known: Tensor, images: int, times: int, generator: torch.Generator) -> Tensor:
     """Frequencies [times, C] of sets of images that come from sources [J, C] with given shares [J]."""
     cells = torch.multinomial(shares @ known, times * images, replacement=True, generator=generator)
     return frequencies(cells.view(times, images), known.shape[1])
-
-
-def misfit(observed: Tensor, shares: Tensor, known: Tensor, images: int, sources: Sources) -> float:
-    """Pearson's χ² of the cells over its expectation; the sources are not exactly known, either."""
-    fitted = shares @ known
-    sizes = torch.tensor([len(cells) for cells in sources.cells])
-    variance = fitted / images + (shares**2 / sizes) @ known
-    common = fitted * images >= 1
-    terms = (observed - fitted)[common].square() / variance[common]
-    rare = (observed - fitted)[~common].sum().square() / variance[~common].sum().clamp(min=1e-9)
-    return float(terms.sum() + rare) / max(int(common.sum()) + 1, 1)
 
 
 def _quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -86,21 +87,30 @@ def to_cells(scores: Tensor) -> Tensor:
     return answer * CELLS + torch.bucketize(value.exp(), torch.tensor(CONFIDENCE))
 
 
-def align(traces: Tensor, to: Tensor) -> Tensor:
-    """Traces moved and scaled so that their medians and spreads are those of `to`: what all images share is gone.
+class Alignment:
+    """Moves and scales traces so that medians and spreads become those of others: what all images share is gone.
 
     Args:
-        traces: [N, D].
-        to: [M, D].
+        traces: whose medians and spreads are to change, [N, D].
+        wanted: what they are to become, as of `middle_and_spread`.
     """
-    middle, spread = _middle_and_spread(traces)
-    wanted_middle, wanted_spread = _middle_and_spread(to)
-    return (traces - middle) / spread * wanted_spread + wanted_middle
+
+    def __init__(self, traces: Tensor, wanted: tuple[Tensor, Tensor]) -> None:
+        middle, spread = middle_and_spread(traces)
+        self.scale = wanted[1] / spread
+        self.shift = wanted[0] - middle * self.scale
+
+    def __call__(self, traces: Tensor) -> Tensor:
+        """Move and scale, [..., D]."""
+        return traces * self.scale + self.shift
 
 
-def _middle_and_spread(traces: Tensor) -> tuple[Tensor, Tensor]:
-    ordered = traces.sort(0).values
-    low, middle, high = (ordered[round(part * (len(traces) - 1))] for part in (0.25, 0.5, 0.75))
+def middle_and_spread(traces: Tensor) -> tuple[Tensor, Tensor]:
+    """Medians, and standard deviations by the quartiles, of traces [N, D]."""
+    places = [round(part * (len(traces) - 1)) for part in (0.25, 0.5, 0.75)]
+    parted = np.ascontiguousarray(traces.numpy().T)
+    parted.partition(places, axis=1)  # much faster than sorting
+    low, middle, high = (torch.from_numpy(parted[:, place].copy()) for place in places)
     return middle, (high - low) / 1.35 + 1e-3
 
 

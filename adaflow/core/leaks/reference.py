@@ -17,6 +17,8 @@ from adaflow.core.leaks.traces import Stages, traces
 
 MOST_REALS = 1000
 BANK_REALS = 400
+OTHERS = 0.25
+"""With this chance, images of a transform "among others" show each of the others, too."""
 TRIES = 8
 """How often a transform is drawn again for an image that it left as it was, such as a turn by 0°."""
 
@@ -30,6 +32,7 @@ class Reference:
         distorted: each distorted at random, [M, D].
         bank: all with the same distortion, by its name, [B, D] of the first B images.
         transformed: by name, [M, D]; the images of `is_plain` are not distorted as well.
+        among: the same, after some of the other transforms, [B, D] of the first B images.
         is_plain: [M] bool.
         changed: the share of images that each transform changed at all, by name.
     """
@@ -38,6 +41,7 @@ class Reference:
     distorted: Tensor
     bank: dict[str, Tensor]
     transformed: dict[str, Tensor]
+    among: dict[str, Tensor]
     is_plain: Tensor
     changed: dict[str, float]
 
@@ -59,9 +63,9 @@ def make_reference(
         progress: told how many images are done, of how many.
     """
     numbers = torch.arange(len(reals))
-    distortions = bank()
+    distortions = bank(reals)
     few = min(BANK_REALS, len(reals))
-    total = (2 + len(transforms)) * len(reals) + len(distortions) * few
+    total = (2 + len(transforms)) * len(reals) + (len(distortions) + len(transforms)) * few
     done = 0
 
     def measure(images: Tensor) -> Tensor:
@@ -72,17 +76,19 @@ def make_reference(
         return result
 
     is_plain = numbers // 2 % 5 < 2
-    transformed, changed = {}, {}
+    transformed, among, changed = {}, {}, {}
     for place, (name, transform) in enumerate(transforms.items()):
         images, moved = apply_surely(transform, name, reals, seed)
         changed[name] = float(moved.float().mean())
         images[~is_plain] = distort_randomly(images[~is_plain], numbers[~is_plain], seed + 2 + place)
         transformed[name] = measure(images)
+        among[name] = measure(among_others(transforms, name, reals[:few], seed))
     return Reference(
         measure(reals),
         measure(distort_randomly(reals, numbers, seed + 1)),
         {name: measure(function(reals[:few], numbers[:few])) for name, function in distortions.items()},
         transformed,
+        among,
         is_plain,
         changed,
     )
@@ -112,3 +118,11 @@ def apply_surely(transform: Transform, name: str, images: Tensor, seed: int) -> 
         result[left[changed]] = drawn[changed]
         moved[left[changed]] = True
     return result, moved
+
+
+def among_others(transforms: Mapping[str, Transform], name: str, images: Tensor, seed: int) -> Tensor:
+    """Images uint8 [N, C, H, W] after each of the transforms with a chance of `OTHERS`, and then surely after one."""
+    others = [ActiveTransform(other, transform) for other, transform in transforms.items() if other != name]
+    draws = RandomDraws(seed, f"leaks-around-{name}", torch.arange(len(images)))
+    mixed = to_uint8(AugmentPipeline(others)(to_float(images), OTHERS, draws))
+    return apply_surely(transforms[name], name, mixed, seed)[0]

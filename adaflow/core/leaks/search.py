@@ -9,29 +9,46 @@ whatever all images share is gone; both must agree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from adaflow.core.leaks.mixture import Shares, Sources, find_shares
-from adaflow.core.leaks.probe import CELLS, Probe, Scaling, align, area_under_curve, to_cells
+from adaflow.core.leaks.mixture import Shares, Sources, find_shares, shares_alone
+from adaflow.core.leaks.probe import CELLS, Alignment, Probe, Scaling, area_under_curve, middle_and_spread, to_cells
 from adaflow.core.leaks.reference import Reference
 
 MARGIN = 0.02
 """A share below this is no leak: that much remains unexplained of innocent images, too."""
 ALIGNED_MARGIN = 0.01
+GROSS = 0.3
+"""Alignment hides what most images have. From this share on, traces as they are may be enough."""
+GROSS_AREA = 0.85
+"""But only for a transform that the probe tells from nothing at least so well."""
 LEAST_AREA = 0.65
 """A transform that a probe does not tell from nothing better than this is not looked for: it would soak up the rest."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is found in a set of images, for answers 0 "none", 1 … the transforms that can be told."""
+    """What is found in a set of images, for answers 0 "none", 1 … the transforms that can be told.
+
+    Args:
+        raw: from traces as they are.
+        aligned: from traces brought to the medians and spreads of real images.
+        alone: shares [K] by what real images show alone, without what transforms make of the images themselves.
+    """
 
     raw: Shares
     aligned: Shares
+    alone: Tensor
+
+    def interval(self, answer: int) -> tuple[float, float]:
+        """The 95 % interval of a share, as wide as both ways of looking say."""
+        bounds = [shares.bounds() for shares in (self.raw, self.aligned)]
+        return min(float(low[answer]) for low, _ in bounds), max(float(high[answer]) for _, high in bounds)
 
     def alarms(self) -> Tensor:
         """Which answers both ways of looking call a leak, [K] bool; never the first."""
@@ -50,6 +67,7 @@ class Search:
     def __init__(self, reference: Reference, pixels: int, seed: int) -> None:
         self.reference = reference
         self.seed = seed
+        self.usual = middle_and_spread(reference.plain)
         self.names = list(reference.transformed)
         self.probes = [_fit(reference, fold, pixels) for fold in (0, 1)]
         scored = {name: self.scores(traces, cross=True) for name, traces in self._sets().items()}
@@ -67,24 +85,68 @@ class Search:
         """Names of the transforms that can be told, in the order of the answers after "none"."""
         return [self.names[k - 1] for k in self.told]
 
-    def look(self, traces: Tensor, times: int = 200) -> Look:
-        """Explain images by their traces [N, D]."""
-        generator = torch.Generator().manual_seed(self.seed)
-        raw = find_shares(self.cells(traces), self.sources, generator, times)
-        return Look(raw, self.look_aligned(traces, times))
+    def look(self, traces: Tensor, transformed: Mapping[str, Tensor] | None = None, times: int = 200) -> Look:
+        """Explain images.
 
-    def look_aligned(self, traces: Tensor, times: int, cross: bool = False) -> Shares:
-        """Explain images by their traces, brought to the medians and spreads of real images."""
-        generator = torch.Generator().manual_seed(self.seed)
-        return find_shares(self.cells(align(traces, self.reference.plain), cross), self.sources, generator, times)
+        Args:
+            traces: of the images, [N, D].
+            transformed: of some of them after each transform, [T, D] by name, T even: what a leak would look like with
+                the artefacts of these images.
+            times: draws of the bootstrap.
+        """
+        shown = {
+            name: rows
+            for name, rows in (transformed or {}).items()
+            if name in self.suspects and self.shows(traces, rows, name)
+        }
+        owners = [1 + self.suspects.index(name) for name in shown]
+
+        def explain(change: Callable[[Tensor], Tensor]) -> Shares:
+            sources = self.sources.joined([self.cells(change(rows)) for rows in shown.values()], owners)
+            return find_shares(self.cells(change(traces)), sources, torch.Generator().manual_seed(self.seed), times)
+
+        raw, aligned = explain(lambda x: x), explain(Alignment(traces, self.usual))
+        return Look(raw, aligned, shares_alone(self.cells(traces), self.sources))
+
+    def shows(self, traces: Tensor, transformed: Tensor, name: str) -> bool:
+        """Whether a transform changes these images so that the probe can tell. Arguments as of `at_most`."""
+        return area_under_curve(self.odds(transformed, name), self.odds(traces, name)) >= LEAST_AREA
 
     def odds(self, traces: Tensor, name: str) -> Tensor:
         """Log-odds of a transform against nothing, [N]."""
         return _odds(self.scores(traces), self.names.index(name) + 1)
 
-    def cells(self, traces: Tensor, cross: bool = False) -> Tensor:
+    def at_most(self, traces: Tensor, transformed: Tensor, name: str) -> float:
+        """The largest share of a transform that images can have, whatever their artefacts are.
+
+        Where a transform is common, what it makes of an image is nothing new among them; where an artefact merely looks
+        like it, it is.
+
+        Args:
+            traces: of the images, [N, D].
+            transformed: of some of the images after the transform, [T, D].
+            name: of the transform.
+        """
+        own, after = self.odds(traces, name), self.odds(transformed, name)
+        bounds = []
+        for threshold in torch.quantile(after, torch.linspace(0.05, 0.8, 16)):
+            ours, theirs = float((own > threshold).sum()), float((after > threshold).sum())
+            most, least = ours + 2 * math.sqrt(ours), max(theirs - 2 * math.sqrt(theirs), 0.5)  # two standard errors
+            bounds.append(most / len(own) / (least / len(after)))
+        return min(1.0, *bounds)
+
+    def leak(self, look: Look, traces: Tensor, transformed: Tensor, name: str) -> bool:
+        """Whether images show a transform. Arguments as of `look` and `at_most`."""
+        answer = self.suspects.index(name) + 1
+        most = self.at_most(traces, transformed, name)
+        if min(float(look.alone[answer]), most) >= GROSS and self.area[name] >= GROSS_AREA:
+            return True
+        seen = bool(look.alarms()[answer]) and self.shows(traces, transformed, name)
+        return seen and most >= float(look.raw.bounds()[0][answer]) / 2
+
+    def cells(self, traces: Tensor) -> Tensor:
         """Of images [N, D], the even ones seen by one probe and the odd ones by the other. [N]"""
-        return to_cells(self.scores(traces, cross)[:, self.answers])
+        return to_cells(self.scores(traces)[:, self.answers])
 
     def scores(self, traces: Tensor, cross: bool = False) -> Tensor:
         """Scores [N, K + 1] of the probes in turn; with `cross`, row i of real images by the one that did not learn
@@ -102,25 +164,27 @@ class Search:
 
     def _sets(self) -> dict[str, Tensor]:
         transformed = {f"{name}/transformed": traces for name, traces in self.reference.transformed.items()}
-        return self.innocent_sets() | transformed
+        among = {f"{name}/among others": traces for name, traces in self.reference.among.items()}
+        return self.innocent_sets() | transformed | among
 
     def _sources(self, scored: Mapping[str, Tensor]) -> tuple[Sources, list[str]]:
-        cells, owners, keys = [], [], []
+        cells, images, owners, keys = [], [], [], []
         for key, scores in scored.items():
             owner, _, source = key.partition("/")
             answer = self.names.index(owner) + 1 if owner != "none" else 0
             if answer not in self.answers:
                 continue
-            found = to_cells(scores[:, self.answers])
-            parts = {key: found}
+            found, numbers = to_cells(scores[:, self.answers]), torch.arange(len(scores))
+            parts = {key: torch.ones(len(scores), dtype=torch.bool)}
             if source == "transformed":  # not distorted, and distorted
                 plain = self.reference.is_plain
-                parts = {f"{owner}/plain": found[plain], f"{owner}/distorted": found[~plain]}
-            for part, values in parts.items():
-                cells.append(values)
+                parts = {f"{owner}/plain": plain, f"{owner}/distorted": ~plain}
+            for part, chosen in parts.items():
+                cells.append(found[chosen])
+                images.append(numbers[chosen])
                 owners.append(self.answers.index(answer))
                 keys.append(part)
-        return Sources(cells, torch.tensor(owners), len(self.answers), len(self.answers) * CELLS), keys
+        return Sources(cells, images, torch.tensor(owners), len(self.answers), len(self.answers) * CELLS), keys
 
 
 def _fit(reference: Reference, fold: int, pixels: int) -> Probe:
@@ -140,5 +204,5 @@ def _odds(scores: Tensor, answer: int) -> Tensor:
 
 def alarm(shares: Shares, margin: float) -> Tensor:
     """Which answers have a share that is more than a margin and than chance, [K] bool; never the first, "none"."""
-    seen = (shares.low > margin) & (shares.value > shares.by_chance + margin)
+    seen = (shares.bounds()[0] > margin) & (shares.value - shares.misfit > shares.by_chance + margin)
     return seen & (torch.arange(len(seen)) > 0)
