@@ -129,7 +129,7 @@ def test_what_cannot_be_told_is_left_out(search):
 
 @pytest.mark.parametrize("drift", [0.0, 1.5, 3.0])
 def test_a_leak_is_found_with_its_share_and_nothing_else_is_accused(search, drift):
-    look = search.look(images(1000, 30, {"up": 0.1}, drift), times=60)
+    look = search.look(search.see(images(1000, 30, {"up": 0.1}, drift)), times=60)
     assert look.alarms().tolist() == [False, True, False]
     assert look.raw.value[1] == pytest.approx(0.1, abs=0.04)
 
@@ -138,22 +138,29 @@ def test_a_leak_is_found_with_its_share_and_nothing_else_is_accused(search, drif
 def test_innocent_images_raise_no_alarm(search, drift):
     """Ten sets; a share of 2 % beyond chance in one of them would be a false alarm."""
     for seed in range(10):
-        assert not search.look(images(600, 50 + seed, drift=drift), times=60).alarms().any()
+        assert not search.look(search.see(images(600, 50 + seed, drift=drift)), times=60).alarms().any()
 
 
 def test_the_same_seed_gives_the_same_findings(search):
-    x = images(500, 7, {"sideways": 0.2})
+    x = search.see(images(500, 7, {"sideways": 0.2}))
     first, second = search.look(x, times=40), search.look(x, times=40)
     assert torch.equal(first.raw.low, second.raw.low)
     assert torch.equal(first.aligned.value, second.aligned.value)
 
 
-def transformed(count=160, drift=0.0):
-    return {name: images(count, 70 + place, {name: 1.0}, drift) for place, name in enumerate(NAMES)}
+def transformed(search, count=160, drift=0.0, up=0.0):
+    found = {}
+    for place, name in enumerate(NAMES):
+        x = images(count, 70 + place, {name: 1.0}, drift)
+        x[:, 0] += up
+        found[name] = search.see(x)
+    return found
 
 
 def test_the_smallest_rate_falls_with_the_number_of_images(search):
-    few, many = (smallest_rates(search, images(count, 9), transformed())["up"] for count in (150, 1000))
+    few, many = (
+        smallest_rates(search, search.see(images(count, 9)), transformed(search))["up"] for count in (150, 1000)
+    )
     assert many is not None
     assert many <= 0.1
     assert few is None or few > many
@@ -161,17 +168,17 @@ def test_the_smallest_rate_falls_with_the_number_of_images(search):
 
 def test_what_does_not_show_on_the_images_themselves_is_not_said_to_be_seen(search):
     """Images like those after the transform: nothing more would be seen of it."""
-    x = images(600, 9, {"up": 1.0})
-    assert smallest_rates(search, x, transformed())["up"] is None
-    assert not search.shows(x, transformed()["up"], "up")
-    assert search.shows(images(600, 9), transformed()["up"], "up")
+    x = search.see(images(600, 9, {"up": 1.0}))
+    assert smallest_rates(search, x, transformed(search))["up"] is None
+    assert not search.shows(x, transformed(search)["up"], "up")
+    assert search.shows(search.see(images(600, 9)), transformed(search)["up"], "up")
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 1.0])
 def test_a_share_has_an_upper_bound_that_artefacts_do_not_move(search, share):
     """Two standard errors in each of 16 places: the bound may be too low in few of 20 sets."""
     bounds = [
-        search.at_most(images(1000, seed, {"up": share}, drift=4.0), transformed(drift=4.0)["up"], "up")
+        search.at_most(search.see(images(1000, seed, {"up": share}, 4.0)), transformed(search, drift=4.0)["up"], "up")
         for seed in range(20)
     ]
     assert sum(bound < share for bound in bounds) <= 3
@@ -179,19 +186,18 @@ def test_a_share_has_an_upper_bound_that_artefacts_do_not_move(search, share):
 
 
 def test_what_nearly_all_images_show_is_a_leak_although_they_are_then_alike(search):
-    x = images(800, 11, {"up": 1.0})
-    look = search.look(x, transformed(), times=40)
+    x = search.see(images(800, 11, {"up": 1.0}))
+    look = search.look(x, transformed(search), times=40)
     assert not look.aligned.value[1] > 0.3
-    assert search.leak(look, x, transformed()["up"], "up")
-    assert not search.leak(look, x, transformed()["sideways"], "sideways")
+    assert search.leak(look, x, transformed(search)["up"], "up")
+    assert not search.leak(look, x, transformed(search)["sideways"], "sideways")
 
 
 def test_an_artefact_that_looks_like_a_transform_is_no_leak(search):
     """All images are moved the way of "up", but not as far: what the transform adds is missing among them."""
-    x = images(800, 12)
-    x[:, 0] += 2.0
-    after = transformed()
-    after["up"][:, 0] += 2.0
+    moved = images(800, 12)
+    moved[:, 0] += 2.0
+    x, after = search.see(moved), transformed(search, up=2.0)
     look = search.look(x, after, times=40)
     assert look.alone[1] > 0.1
     assert not search.leak(look, x, after["up"], "up")

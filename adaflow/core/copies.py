@@ -155,11 +155,13 @@ class CopySearch:
             progress: told as images are compared.
         """
         parts = []
-        rows = max(AT_A_TIME // (len(self._views) * TURNS), 1)
+        rows = max(AT_A_TIME // len(self._views), 1)
         for start in range(0, len(images), rows):
             turns = self._coarse.turned(as_grey(images[start : start + rows], self.train.device)).transpose(0, 1)
-            likeness = turns.flatten(0, 1) @ self._views.T
-            likeness = likeness.view(TURNS, turns.shape[1], len(COARSE), len(self.train)).amax((0, 2))
+            best = turns[0] @ self._views.T
+            for turn in turns[1:]:
+                torch.maximum(best, turn @ self._views.T, out=best)
+            likeness = best.view(-1, len(COARSE), len(self.train)).amax(1)
             if same:
                 likeness.diagonal(start).fill_(-1)
             parts.append(likeness.topk(CANDIDATES, dim=1))

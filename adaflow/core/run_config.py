@@ -32,7 +32,10 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         if not 0 <= self.p <= self.p_max <= 1:
-            raise ConfigError(f"augment.p ({self.p}) and augment.p_max ({self.p_max}) need 0 ≤ p ≤ p_max ≤ 1")
+            raise ConfigError(
+                f"augment.p ({self.p}) and augment.p_max ({self.p_max}) need 0 ≤ p ≤ p_max ≤ 1",
+                "A p above 0.8 needs a higher --p-max.",
+            )
         if self.interval < 1:
             raise ConfigError("augment.interval starts at 1")
 

@@ -31,7 +31,7 @@ from adaflow.core.images import to_float, to_uint8
 from adaflow.core.leaks.distortions import bank, distort_randomly
 from adaflow.core.leaks.planting import smallest_rates
 from adaflow.core.leaks.reference import BANK_REALS, MOST_REALS, Reference, among_others, apply_surely
-from adaflow.core.leaks.search import Search
+from adaflow.core.leaks.search import Search, Seen
 from adaflow.core.leaks.statistics import statistics
 from adaflow.core.leaks.traces import traces
 from adaflow.plugin_manager import PluginManager
@@ -224,7 +224,7 @@ class Bench:
         """Traces of some fakes after each transform."""
         base = "clean" if condition == "tenth very smooth" else condition
         which = self.rest[self.rest % EVERY_AFTER == 0] // EVERY_AFTER
-        which = which[: min(COMPARED, len(which)) // 2 * 2]
+        which = which[: min(COMPARED, len(which)) // 4 * 4]
         return {name: self.rows(f"after {base}", which, place) for place, name in enumerate(TRANSFORMS)}
 
     def together(self, condition: str, images: int, p: float) -> Tensor:
@@ -242,19 +242,20 @@ def seed_job(folder: Path, images: int, sweep: bool, seed: int) -> list[dict[str
     search = bench.search()
     rows: list[dict[str, Any]] = []
     for condition in computed(folder):
-        transformed = bench.transformed(condition)
+        transformed = {name: search.see(rows) for name, rows in bench.transformed(condition).items()}
         cases: list[dict[str, float]] = [{}] + [{name: 0.1} for name in TRANSFORMS]
         if sweep and condition in TOGETHER_UNDER:
             cases += [{name: share} for name in TRANSFORMS for share in SHARES if share != 0.1]
         for shares in cases:
-            fakes = bench.fakes(condition, images, shares)
+            fakes = search.see(bench.fakes(condition, images, shares))
             rows.append(_row(search, fakes, transformed, seed, condition, shares))
             if not shares and seed < PLANTING_SEEDS:
                 rows[-1]["smallest"] = smallest_rates(search, fakes, transformed)
         if condition in TOGETHER_UNDER:
             for p in TOGETHER:
                 name, planted = f"{condition}, all at p = {p}", dict.fromkeys(BUILT_IN, p)
-                rows.append(_row(search, bench.together(condition, images, p), transformed, seed, name, planted))
+                fakes = search.see(bench.together(condition, images, p))
+                rows.append(_row(search, fakes, transformed, seed, name, planted))
     print(f"seed {seed}", flush=True)
     return rows
 
@@ -270,7 +271,7 @@ def has_all(folder: Path, condition: str) -> bool:
 
 
 def _row(
-    search: Search, fakes: Tensor, transformed: dict[str, Tensor], seed: int, condition: str, planted: dict[str, float]
+    search: Search, fakes: Seen, transformed: dict[str, Seen], seed: int, condition: str, planted: dict[str, float]
 ) -> dict[str, Any]:
     look = search.look(fakes, transformed, times=100)
     found = {

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
-from adaflow.core.leaks.search import Search
+from adaflow.core.leaks.search import Search, Seen
 
 RATES = (0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
 TRIALS = 2
@@ -19,27 +18,31 @@ MOST = 1000
 
 
 def smallest_rates(
-    search: Search, traces: Tensor, transformed: Mapping[str, Tensor], seed: int = 0
+    search: Search, images: Seen, transformed: Mapping[str, Seen], seed: int = 0
 ) -> dict[str, float | None]:
     """The smallest of `RATES` that raises the alarm, for each transform that can be told; None: none does.
 
     Args:
         search: with the real images.
-        traces: of the images, [N, D].
-        transformed: of some of them after each transform, [T, D] by name; row i is from image i.
+        images: to plant among.
+        transformed: some of them after each transform, by name.
         seed: of the draws.
     """
     generator = torch.Generator().manual_seed(seed)
-    traces = traces[:MOST]
-    half = len(next(iter(transformed.values()), traces)) // 4 * 2
-    known = {name: rows[:half] for name, rows in transformed.items()}
+    images = images[:MOST]
+    half = len(next(iter(transformed.values()), images)) // 4 * 2
+    known = {name: part[:half] for name, part in transformed.items()}
 
     def seen(name: str, rate: float) -> bool:
-        return all(_seen(search, traces, known, transformed[name][half:], name, rate, generator) for _ in range(TRIALS))
+        for _ in range(TRIALS):
+            planted = plant(images, transformed[name][half:], rate, generator)
+            if not search.leak(search.look(planted, known, TIMES), planted, known[name], name):
+                return False
+        return True
 
     found: dict[str, float | None] = {}
     for name in search.suspects:
-        if not search.shows(traces, known[name], name):
+        if not search.shows(images, known[name], name):
             found[name] = None
             continue
         low, high = 0, len(RATES)  # of the first rate that is seen, at least and at most
@@ -50,19 +53,11 @@ def smallest_rates(
     return found
 
 
-def _seen(
-    search: Search,
-    traces: Tensor,
-    known: Mapping[str, Tensor],
-    transformed: Tensor,
-    name: str,
-    rate: float,
-    generator: torch.Generator,
-) -> bool:
-    """Whether a share of the images raises the alarm once it is replaced by transformed ones."""
-    planted = traces.clone()
-    places = torch.randperm(len(traces), generator=generator)[: round(rate * len(traces))]
+def plant(images: Seen, transformed: Seen, rate: float, generator: torch.Generator) -> Seen:
+    """A set of images of which a share is replaced by transformed ones."""
+    places = torch.randperm(len(images), generator=generator)[: round(rate * len(images))]
     # Even images are seen by one probe and odd ones by the other.
     rows = torch.randint(len(transformed) // 2, (len(places),), generator=generator) * 2 + places % 2
-    planted[places] = transformed[rows]
-    return search.leak(search.look(planted, known, TIMES), planted, known[name], name)
+    traces, scores = images.traces.clone(), images.scores.clone()
+    traces[places], scores[places] = transformed.traces[rows], transformed.scores[rows]
+    return Seen(traces, scores)

@@ -10,7 +10,7 @@ whatever all images share is gone; both must agree.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +29,26 @@ GROSS_AREA = 0.85
 """But only for a transform that the probe tells from nothing at least so well."""
 LEAST_AREA = 0.65
 """A transform that a probe does not tell from nothing better than this is not looked for: it would soak up the rest."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A set of images as the probes see them: the even ones by one probe, the odd ones by the other.
+
+    Args:
+        traces: [N, D].
+        scores: [N, K + 1] of "none" and all transforms.
+    """
+
+    traces: Tensor
+    scores: Tensor
+
+    def __len__(self) -> int:
+        return len(self.traces)
+
+    def __getitem__(self, rows: slice) -> Seen:
+        """Some of them; the first one must be even."""
+        return Seen(self.traces[rows], self.scores[rows])
 
 
 @dataclass(frozen=True)
@@ -85,49 +105,60 @@ class Search:
         """Names of the transforms that can be told, in the order of the answers after "none"."""
         return [self.names[k - 1] for k in self.told]
 
-    def look(self, traces: Tensor, transformed: Mapping[str, Tensor] | None = None, times: int = 200) -> Look:
+    def see(self, traces: Tensor) -> Seen:
+        """A set of images by their traces [N, D]."""
+        return Seen(traces, self.scores(traces))
+
+    def look(self, seen: Seen, transformed: Mapping[str, Seen] | None = None, times: int = 200) -> Look:
         """Explain images.
 
         Args:
-            traces: of the images, [N, D].
-            transformed: of some of them after each transform, [T, D] by name, T even: what a leak would look like with
-                the artefacts of these images.
+            seen: the images.
+            transformed: an even number of them after each transform, by name: what a leak would look like with the
+                artefacts of these images.
             times: draws of the bootstrap.
         """
         shown = {
-            name: rows
-            for name, rows in (transformed or {}).items()
-            if name in self.suspects and self.shows(traces, rows, name)
+            name: part
+            for name, part in (transformed or {}).items()
+            if name in self.suspects and self.shows(seen, part, name)
         }
         owners = [1 + self.suspects.index(name) for name in shown]
+        sizes = [len(part) for part in shown.values()]
 
-        def explain(change: Callable[[Tensor], Tensor]) -> Shares:
-            sources = self.sources.joined([self.cells(change(rows)) for rows in shown.values()], owners)
-            return find_shares(self.cells(change(traces)), sources, torch.Generator().manual_seed(self.seed), times)
+        def explain(own: Tensor, others: Tensor) -> Shares:
+            sources = self.sources.joined(torch.split(self.cells(others), sizes), owners)
+            return find_shares(self.cells(own), sources, torch.Generator().manual_seed(self.seed), times)
 
-        raw, aligned = explain(lambda x: x), explain(Alignment(traces, self.usual))
-        return Look(raw, aligned, shares_alone(self.cells(traces), self.sources))
+        align = Alignment(seen.traces, self.usual)
+        others = [seen[:0], *shown.values()]
+        traces = torch.cat([part.traces for part in others])
+        return Look(
+            explain(seen.scores, torch.cat([part.scores for part in others])),
+            explain(self.scores(align(seen.traces)), self.scores(align(traces))),
+            shares_alone(self.cells(seen.scores), self.sources),
+        )
 
-    def shows(self, traces: Tensor, transformed: Tensor, name: str) -> bool:
+    def shows(self, seen: Seen, transformed: Seen, name: str) -> bool:
         """Whether a transform changes these images so that the probe can tell. Arguments as of `at_most`."""
-        return area_under_curve(self.odds(transformed, name), self.odds(traces, name)) >= LEAST_AREA
+        return area_under_curve(self.odds(transformed, name), self.odds(seen, name)) >= LEAST_AREA
 
-    def odds(self, traces: Tensor, name: str) -> Tensor:
+    def odds(self, seen: Seen, name: str) -> Tensor:
         """Log-odds of a transform against nothing, [N]."""
-        return _odds(self.scores(traces), self.names.index(name) + 1)
+        return _odds(seen.scores, self.names.index(name) + 1)
 
-    def at_most(self, traces: Tensor, transformed: Tensor, name: str) -> float:
+    def at_most(self, seen: Seen, transformed: Seen, name: str) -> float:
         """The largest share of a transform that images can have, whatever their artefacts are.
 
         Where a transform is common, what it makes of an image is nothing new among them; where an artefact merely looks
         like it, it is.
 
         Args:
-            traces: of the images, [N, D].
-            transformed: of some of the images after the transform, [T, D].
+            seen: the images.
+            transformed: some of them after the transform.
             name: of the transform.
         """
-        own, after = self.odds(traces, name), self.odds(transformed, name)
+        own, after = self.odds(seen, name), self.odds(transformed, name)
         bounds = []
         for threshold in torch.quantile(after, torch.linspace(0.05, 0.8, 16)):
             ours, theirs = float((own > threshold).sum()), float((after > threshold).sum())
@@ -135,18 +166,18 @@ class Search:
             bounds.append(most / len(own) / (least / len(after)))
         return min(1.0, *bounds)
 
-    def leak(self, look: Look, traces: Tensor, transformed: Tensor, name: str) -> bool:
-        """Whether images show a transform. Arguments as of `look` and `at_most`."""
+    def leak(self, look: Look, seen: Seen, transformed: Seen, name: str) -> bool:
+        """Whether images show a transform, after a `look` at them. Arguments as of `at_most`."""
         answer = self.suspects.index(name) + 1
-        most = self.at_most(traces, transformed, name)
+        most = self.at_most(seen, transformed, name)
         if min(float(look.alone[answer]), most) >= GROSS and self.area[name] >= GROSS_AREA:
             return True
-        seen = bool(look.alarms()[answer]) and self.shows(traces, transformed, name)
-        return seen and most >= float(look.raw.bounds()[0][answer]) / 2
+        alarmed = bool(look.alarms()[answer]) and self.shows(seen, transformed, name)
+        return alarmed and most >= float(look.raw.bounds()[0][answer]) / 2
 
-    def cells(self, traces: Tensor) -> Tensor:
-        """Of images [N, D], the even ones seen by one probe and the odd ones by the other. [N]"""
-        return to_cells(self.scores(traces)[:, self.answers])
+    def cells(self, scores: Tensor) -> Tensor:
+        """Cells [N] of scores [N, K + 1]."""
+        return to_cells(scores[:, self.answers])
 
     def scores(self, traces: Tensor, cross: bool = False) -> Tensor:
         """Scores [N, K + 1] of the probes in turn; with `cross`, row i of real images by the one that did not learn
@@ -174,7 +205,7 @@ class Search:
             answer = self.names.index(owner) + 1 if owner != "none" else 0
             if answer not in self.answers:
                 continue
-            found, numbers = to_cells(scores[:, self.answers]), torch.arange(len(scores))
+            found, numbers = self.cells(scores), torch.arange(len(scores))
             parts = {key: torch.ones(len(scores), dtype=torch.bool)}
             if source == "transformed":  # not distorted, and distorted
                 plain = self.reference.is_plain

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from adaflow.core.grid import join_images
 from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Panel, Verdict, percent
 from adaflow.core.leaks.planting import smallest_rates
 from adaflow.core.leaks.reference import MOST_REALS, apply_surely, make_reference
-from adaflow.core.leaks.search import GROSS, Search
+from adaflow.core.leaks.search import GROSS, Search, Seen
 from adaflow.core.leaks.statistics import statistics
 from adaflow.core.leaks.traces import traces
 from adaflow.errors import ConfigError
@@ -74,26 +73,23 @@ class _Audit:
         )
         for name in [name for name, share in reference.changed.items() if share < 0.5]:
             self.innocent[name] = "It does nothing to most of these images."
-            del reference.transformed[name]
+            del reference.transformed[name], reference.among[name]
         context.progress("learning to tell them", 0, 1)
         self.search = Search(reference, statistics(reals[:1]).shape[1], context.seed)
         context.progress("learning to tell them", 1, 1)
-        self.traces = traces(context.fakes, stages)
-
-        self.transformed = {
-            name: traces(
-                apply_surely(self.transforms[name], name, context.fakes[:COMPARED], context.seed + 1)[0], stages
-            )
-            for name in self._told("transforming fakes")
-        }
-        self.look = self.search.look(self.traces, self.transformed)
-        self.smallest = smallest_rates(self.search, self.traces, self.transformed, context.seed)
-
-    def _told(self, what: str) -> Iterator[str]:
-        """Names of the transforms that can be told, while progress is shown."""
+        self.fakes = self.search.see(traces(context.fakes, stages))
+        self.transformed: dict[str, Seen] = {}
         for place, name in enumerate(self.search.suspects):
-            self.context.progress(what, place, len(self.search.suspects))
-            yield name
+            context.progress("transforming fakes", place, len(self.search.suspects))
+            self.transformed[name] = self.search.see(traces(self._transform(name), stages))
+        self.look = self.search.look(self.fakes, self.transformed)
+        context.progress("planting transforms among fakes", 0, 1)
+        self.smallest = smallest_rates(self.search, self.fakes, self.transformed, context.seed)
+        context.progress("planting transforms among fakes", 1, 1)
+
+    def _transform(self, name: str) -> Tensor:
+        some = self.context.fakes[: min(COMPARED, len(self.context.fakes)) // 4 * 4]
+        return apply_surely(self.transforms[name], name, some, self.context.seed + 1)[0]
 
     def findings(self) -> list[Finding]:
         """The findings, leaks first."""
@@ -112,13 +108,13 @@ class _Audit:
         raw, aligned = self.look.raw, self.look.aligned
         low, high = self.look.interval(answer)
         rate = float(raw.value[answer])
-        leak = self.search.leak(self.look, self.traces, self.transformed[name], name)
+        leak = self.search.leak(self.look, self.fakes, self.transformed[name], name)
         if leak and not self.look.alarms()[answer]:  # so common that no mixture explains the images
             rate, low, high = float(self.look.alone[answer]), GROSS, 1.0
         details = {
             "share": rate,
             "share_aligned": float(aligned.value[answer]),
-            "at_most": self.search.at_most(self.traces, self.transformed[name], name),
+            "at_most": self.search.at_most(self.fakes, self.transformed[name], name),
             "by_chance": float(raw.by_chance[answer]),
             "misfit": float(raw.misfit[answer]),
             "misfit_aligned": float(aligned.misfit[answer]),
@@ -139,7 +135,7 @@ class _Audit:
         return _finding(name, "cannot tell", f"{name} would not have been seen {least}.", **common)
 
     def _panels(self, name: str) -> tuple[Panel, ...]:
-        best = self.search.odds(self.traces, name).topk(min(SHOWN, len(self.traces))).indices
+        best = self.search.odds(self.fakes, name).topk(min(SHOWN, len(self.fakes))).indices
         image = join_images(self.context.fakes[best], 8)
         return (Panel(f"Most like {name}", image, "The generated images that show it most clearly."),)
 

@@ -1,0 +1,79 @@
+"""The detector `augmentation`, whole: on drawn lesions, some of which were transformed, by a plugin, too."""
+
+from functools import cache, partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from adaflow.core.data.dataset import DataConfig, load_dataset
+from adaflow.core.leaks.distortions import bank
+from adaflow.core.leaks.reference import apply_surely
+from adaflow.errors import ConfigError
+from adaflow.plugin_manager import PluginManager
+from adaflow.plugins.leak_detectors.augmentation import AugmentationDetector
+from tests.leaks import Thumbnail, context
+
+PLUGIN = Path(__file__).parents[1] / "benchmarks" / "leakbench" / "contributed.py"
+REALS, FAKES = 400, 400
+
+
+class Pooled(Thumbnail):
+    """With one stage: the image at 8 × 8 pixels."""
+
+    def stages(self, images):
+        return [torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 8)]
+
+
+@cache
+def drawn():
+    plugins = PluginManager(environ={"ADAFLOW_NO_PLUGINS": "1"}, only="datasets")
+    config = DataConfig(f"demo:lesions,resolution=32,images={REALS + FAKES}")
+    return load_dataset(config, plugins.datasets, 0).images.split([REALS, FAKES])
+
+
+def transform(name, **settings):
+    return PluginManager([PLUGIN]).augmentations[name].value(**settings)
+
+
+def check(fakes, transforms, **fields):
+    reals, _ = drawn()
+    known = {name: transform(name) for name in transforms}
+    whole = context(
+        fakes, train=reals[:300], held_out=reals[300:], extractor=lambda name: Pooled(), transforms=known, **fields
+    )
+    return {finding.subject: finding for finding in AugmentationDetector().check(whole)}
+
+
+@pytest.mark.slow
+def test_a_leak_is_named_with_its_rate_and_a_plugin_is_audited_without_a_line_for_it():
+    fakes = drawn()[1].clone()
+    fakes[:80], _ = apply_surely(transform("vignette"), "vignette", fakes[:80], 5)
+    found = check(fakes, ["cutout", "vignette"], used=frozenset({"vignette"}), spec="cutout,vignette")
+    leak, clean = found["vignette"], found["cutout"]
+    assert leak.verdict == "leak"
+    assert leak.rate == pytest.approx(0.2, abs=0.06)
+    assert leak.interval[0] < 0.2 < leak.interval[1]
+    assert "vignette=off" in leak.advice
+    assert leak.panels[0].image.shape[0] == 3
+    assert clean.verdict == "clean"
+    assert clean.smallest_seen <= 0.1
+
+
+@pytest.mark.slow
+def test_soft_images_are_accused_of_nothing_and_the_same_seed_says_the_same():
+    fakes = bank(drawn()[0])["smooth 0.8"](drawn()[1], torch.arange(FAKES))
+    found, again = (check(fakes, ["scale", "cutout"], seed=3) for _ in range(2))
+    assert "leak" not in {finding.verdict for finding in found.values()}
+    assert [f.sentence for f in found.values()] == [f.sentence for f in again.values()]
+
+
+def test_what_cannot_be_told_is_said():
+    reals = drawn()[0]
+    make = partial(context, extractor=lambda name: Pooled(), transforms={"cutout": transform("cutout")})
+    (few,) = AugmentationDetector().check(make(drawn()[1][:150], train=reals[:120], held_out=None))
+    assert few.verdict == "cannot tell"
+    assert "120 real images are too few" in few.sentence
+    assert AugmentationDetector().check(make(transforms={})) == []
+    with pytest.raises(ConfigError, match="16 pixels show too little"):
+        AugmentationDetector().check(make(drawn()[1][:, :, :16, :16]))
