@@ -373,3 +373,14 @@ def test_a_folder_that_cannot_be_written(check, tmp_path):
     assert result.code == 3
     assert "cannot create the folder" in " ".join(result.err.split())
     assert Path(tmp_path / "out").read_text() == "a file"
+
+
+def test_the_detector_of_the_docs_works(tmp_path, check, folder):
+    text = (Path(__file__).parents[1] / "docs" / "leakcheck.md").read_text(encoding="utf-8")
+    ((name, code),) = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", text, re.DOTALL)
+    (tmp_path / name).write_text(code)
+    result = check("--plugin", tmp_path / name, "--detectors", "blank(spread=0.01),blank(spread=300)", "--json")
+    assert result.code == 4
+    clean, leak = json.loads(result.out)["findings"]
+    assert (clean["verdict"], clean["rate"]) == ("clean", 0)
+    assert (leak["verdict"], leak["rate"]) == ("leak", 1)

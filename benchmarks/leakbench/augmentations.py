@@ -31,9 +31,10 @@ from adaflow.core.images import to_float, to_uint8
 from adaflow.core.leaks.distortions import bank, distort_randomly
 from adaflow.core.leaks.planting import smallest_rates
 from adaflow.core.leaks.reference import BANK_REALS, MOST_REALS, Reference, among_others, apply_surely
-from adaflow.core.leaks.search import Search, Seen
+from adaflow.core.leaks.search import ALIGNED_MARGIN, MARGIN, Search, Seen, alarm
 from adaflow.core.leaks.statistics import statistics
 from adaflow.core.leaks.traces import traces
+from adaflow.errors import DataError
 from adaflow.plugin_manager import PluginManager
 from adaflow.plugins.leak_detectors.augmentation import COMPARED, AugmentationDetector
 from benchmarks.leakbench.innocent import conditions
@@ -50,22 +51,33 @@ SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 EVERY = 2
 EVERY_AFTER = 4
 """One image of so many is there under each transform as well, for leaks and for the detector."""
-PLANTING_SEEDS = 2
+BASES = {"tenth very smooth": "clean", "class mix": "clean"}
+"""Conditions that are made of others: a tenth of the fakes is very smooth; classes are equally often there."""
+PLANTING_SEEDS = 1
 """In so many seeds it is found out how small a leak would have been seen."""
 TOGETHER = (0.2, 0.6)
 """Each of the built-in transforms with such a p, as in training."""
 TOGETHER_UNDER = ("clean", "combined")
 
 
-def load(data: str, resolution: int) -> tuple[Tensor, Tensor]:
-    """Images uint8 [N, 3, H, W] of a resolution, and their classes [N], 0 where there are none."""
-    dataset = load_dataset(DataConfig(source=data, cond=False), PluginManager().datasets, 0)
+def load(data: str, resolution: int) -> Tensor:
+    """Images uint8 [N, 3, H, W] of a resolution."""
+    dataset = load_dataset(DataConfig(source=data), PluginManager().datasets, 0)
     images = dataset.take(dataset.train_indices)
     if images.shape[2] != resolution:
         images = images.float()
         images = torch.nn.functional.interpolate(images, (resolution, resolution), mode="bilinear", antialias=True)
         images = images.round().clamp(0, 255).to(torch.uint8)
-    return images, torch.zeros(len(images), dtype=torch.int64)
+    return images
+
+
+def classes(data: str) -> list[int]:
+    """Of all images; all 0 where they have no labels."""
+    try:
+        dataset = load_dataset(DataConfig(source=data, cond=True), PluginManager().datasets, 0)
+    except DataError:
+        return [0] * len(load_dataset(DataConfig(source=data), PluginManager().datasets, 0).train_indices)
+    return [int(label) for label in dataset.labels[dataset.train_indices].argmax(1)]
 
 
 def transforms() -> dict[str, Transform]:
@@ -88,7 +100,7 @@ def save(path: Path, found: Tensor) -> None:
 def reference_job(data: str, resolution: int, folder: Path, name: str) -> None:
     """Traces that the detector learns from: of all images, for any choice among them."""
     torch.set_num_threads(1)
-    images, _ = load(data, resolution)
+    images = load(data, resolution)
     numbers = torch.arange(len(images))
     if name == "plain":
         changed = images
@@ -109,7 +121,7 @@ def reference_job(data: str, resolution: int, folder: Path, name: str) -> None:
 def condition_job(data: str, resolution: int, folder: Path, name: str) -> None:
     """Traces of fakes under a condition: of all images as they are, of some under each transform, and under several."""
     torch.set_num_threads(1)
-    images, _ = load(data, resolution)
+    images = load(data, resolution)
     apply = conditions(images)[name] if name != "clean" else lambda x: x
     see, known = stages(), transforms()
     some = images[::EVERY]
@@ -129,7 +141,7 @@ def condition_job(data: str, resolution: int, folder: Path, name: str) -> None:
 def after_job(data: str, resolution: int, folder: Path, name: str) -> None:
     """Traces of some fakes under a condition that the detector transforms: for once, the transform comes last."""
     torch.set_num_threads(1)
-    images, _ = load(data, resolution)
+    images = load(data, resolution)
     some = images[::EVERY_AFTER]
     some = conditions(images)[name](some) if name != "clean" else some
     see, known = stages(), transforms()
@@ -144,9 +156,9 @@ def plain_ones(count: int) -> Tensor:
 
 def compute(arguments: argparse.Namespace) -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    images, _ = load(arguments.data, arguments.resolution)
+    images = load(arguments.data, arguments.resolution)
     width = statistics(images[:1]).shape[1]
-    (arguments.folder / "about.json").write_text(json.dumps({"pixels": width, "images": len(images)}))
+    (arguments.folder / "about.json").write_text(json.dumps({"pixels": width, "classes": classes(arguments.data)}))
     references = ["plain", "distorted", *(f"bank {name}" for name in bank(images)), *TRANSFORMS]
     references += [f"among {name}" for name in TRANSFORMS]
     names = ("clean", *conditions_names())
@@ -171,7 +183,8 @@ class Bench:
 
     def __init__(self, folder: Path, seed: int) -> None:
         about = json.loads((folder / "about.json").read_text())
-        self.folder, self.count, self.pixels = folder, about["images"], about["pixels"]
+        self.folder, self.pixels, self.classes = folder, about["pixels"], torch.tensor(about["classes"])
+        self.count = len(self.classes)
         self.generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(self.count, generator=self.generator)
         reals = min(MOST_REALS, self.count // 2)
@@ -204,9 +217,9 @@ class Bench:
 
     def fakes(self, condition: str, images: int, shares: dict[str, float]) -> Tensor:
         """Traces of fakes: held-out images under a condition, shares of them transformed."""
-        which = self._some(self.rest, images)
+        which = self._some(self.class_mix() if condition == "class mix" else self.rest, images)
         tenth = condition == "tenth very smooth"
-        base = "clean" if tenth else condition
+        base = BASES.get(condition, condition)
         found = self.rows(f"condition {base}", which)
         if tenth:
             found[: images // 10] = self.rows("condition very smooth", which[: images // 10])
@@ -220,9 +233,15 @@ class Bench:
             found[chosen] = self.rows(f"transformed {base}", which, TRANSFORMS.index(name))
         return found
 
+    def class_mix(self) -> Tensor:
+        """Numbers of images for fakes, repeated so that all classes are equally often there."""
+        counts = torch.bincount(self.classes[self.rest])
+        often = (counts.max() / counts.clamp(min=1)).round().long()[self.classes[self.rest]]
+        return self.rest.repeat_interleave(often)
+
     def transformed(self, condition: str) -> dict[str, Tensor]:
         """Traces of some fakes after each transform."""
-        base = "clean" if condition == "tenth very smooth" else condition
+        base = BASES.get(condition, condition)
         which = self.rest[self.rest % EVERY_AFTER == 0] // EVERY_AFTER
         which = which[: min(COMPARED, len(which)) // 4 * 4]
         return {name: self.rows(f"after {base}", which, place) for place, name in enumerate(TRANSFORMS)}
@@ -263,7 +282,8 @@ def seed_job(folder: Path, images: int, sweep: bool, seed: int) -> list[dict[str
 def computed(folder: Path) -> list[str]:
     """The conditions whose traces are in the folder."""
     names = [name for name in ("clean", *conditions_names()) if has_all(folder, name)]
-    return names + ["tenth very smooth"] * ({"clean", "very smooth"} <= set(names))
+    whole = {"clean", "very smooth"} <= set(names)
+    return names + list(BASES) * whole
 
 
 def has_all(folder: Path, condition: str) -> bool:
@@ -273,17 +293,22 @@ def has_all(folder: Path, condition: str) -> bool:
 def _row(
     search: Search, fakes: Seen, transformed: dict[str, Seen], seed: int, condition: str, planted: dict[str, float]
 ) -> dict[str, Any]:
-    look = search.look(fakes, transformed, times=100)
+    look = search.look(fakes, transformed, times=60)
     found = {
         name: {
             "leak": search.leak(look, fakes, transformed[name], name),
             "share": float(look.raw.value[answer]),
             "interval": look.interval(answer),
+            "alarms": [bool(alarm(look.raw, MARGIN)[answer]), bool(alarm(look.aligned, ALIGNED_MARGIN)[answer])],
+            "alone": float(look.alone[answer]),
+            "at_most": search.at_most(fakes, transformed[name], name),
+            "shows": search.shows(fakes, transformed[name], name),
         }
         for answer, name in enumerate(search.suspects, start=1)
     }
     misfit = [float(shares.misfit.mean()) for shares in (look.raw, look.aligned)]
-    return {"seed": seed, "condition": condition, "planted": planted, "found": found, "misfit": misfit}
+    none = [float(shares.value[0]) for shares in (look.raw, look.aligned)]
+    return {"seed": seed, "condition": condition, "planted": planted, "found": found, "misfit": misfit, "none": none}
 
 
 def table(arguments: argparse.Namespace) -> None:
@@ -334,7 +359,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
         fits = np.mean([row["misfit"] for row in here if len(row["planted"]) != 1], axis=0)
         lines.append(
             f"| {condition} | {percent(innocent)} | {percent(leak for leak, _ in guilty)} | "
-            f"{percent(clean for _, clean in guilty)} | {fits[0]:.1f}, {fits[1]:.1f} |"
+            f"{percent(clean for _, clean in guilty)} | {fits[0]:.3f}, {fits[1]:.3f} |"
         )
     return "\n".join(lines)
 

@@ -25,8 +25,8 @@ MARGIN = 0.02
 ALIGNED_MARGIN = 0.01
 GROSS = 0.3
 """Alignment hides what most images have. From this share on, traces as they are may be enough."""
-GROSS_AREA = 0.85
-"""But only for a transform that the probe tells from nothing at least so well."""
+PLAIN_AREA = 0.85
+"""A transform that the probe tells from nothing so well is unlike all artefacts; others may be mistaken for some."""
 LEAST_AREA = 0.65
 """A transform that a probe does not tell from nothing better than this is not looked for: it would soak up the rest."""
 
@@ -151,7 +151,7 @@ class Search:
         """The largest share of a transform that images can have, whatever their artefacts are.
 
         Where a transform is common, what it makes of an image is nothing new among them; where an artefact merely looks
-        like it, it is.
+        like it, it is. A generator may blur what it learned of a transform: then the bound is too low.
 
         Args:
             seen: the images.
@@ -170,9 +170,9 @@ class Search:
         """Whether images show a transform, after a `look` at them. Arguments as of `at_most`."""
         answer = self.suspects.index(name) + 1
         most = self.at_most(seen, transformed, name)
-        if min(float(look.alone[answer]), most) >= GROSS and self.area[name] >= GROSS_AREA:
-            return True
         alarmed = bool(look.alarms()[answer]) and self.shows(seen, transformed, name)
+        if self.area[name] >= PLAIN_AREA:
+            return alarmed or min(float(look.alone[answer]), most) >= GROSS
         return alarmed and most >= float(look.raw.bounds()[0][answer]) / 2
 
     def cells(self, scores: Tensor) -> Tensor:
