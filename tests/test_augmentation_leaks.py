@@ -7,9 +7,7 @@ import pytest
 import torch
 
 from adaflow.core.data.dataset import DataConfig, load_dataset
-from adaflow.core.leaks.distortions import bank
 from adaflow.core.leaks.reference import apply_surely
-from adaflow.errors import ConfigError
 from adaflow.plugin_manager import PluginManager
 from adaflow.plugins.leak_detectors.augmentation import AugmentationDetector
 from tests.leaks import Thumbnail, context
@@ -62,9 +60,14 @@ def test_a_leak_is_named_with_its_rate_and_a_plugin_is_audited_without_a_line_fo
 
 @pytest.mark.slow
 def test_soft_images_are_accused_of_nothing_and_the_same_seed_says_the_same():
-    fakes = bank(drawn()[0])["smooth 0.8"](drawn()[1], torch.arange(FAKES))
+    """A sharp low-pass is none of the distortions that the detector knows."""
+    spectrum = torch.fft.rfft2(drawn()[1].float())
+    y, x = torch.fft.fftfreq(32)[:, None], torch.fft.rfftfreq(32)
+    soft = torch.fft.irfft2(spectrum * ((y * y + x * x).sqrt() < 0.3), s=(32, 32))
+    fakes = soft.round().clamp(0, 255).to(torch.uint8)
     found, again = (check(fakes, ["scale", "cutout"], seed=3) for _ in range(2))
-    assert "leak" not in {finding.verdict for finding in found.values()}
+    assert found["scale"].verdict != "leak"
+    assert found["cutout"].verdict == "clean"
     assert [f.sentence for f in found.values()] == [f.sentence for f in again.values()]
 
 
@@ -75,5 +78,6 @@ def test_what_cannot_be_told_is_said():
     assert few.verdict == "cannot tell"
     assert "120 real images are too few" in few.sentence
     assert AugmentationDetector().check(make(transforms={})) == []
-    with pytest.raises(ConfigError, match="16 pixels show too little"):
-        AugmentationDetector().check(make(drawn()[1][:, :, :16, :16]))
+    (small,) = AugmentationDetector().check(make(drawn()[1][:, :, :16, :16]))
+    assert small.verdict == "cannot tell"
+    assert "16 pixels show too little" in small.sentence

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from adaflow.core.leaks import distortions
+from adaflow.core.leaks import distortions, reference
 from adaflow.core.leaks.borders import border_mirrors, turned_border_mirrors
-from adaflow.core.leaks.distortions import bank, distort_randomly
-from adaflow.core.leaks.reference import apply_surely
+from adaflow.core.leaks.distortions import bank, distort_randomly, rebuild, reduced
+from adaflow.core.leaks.reference import among_others, apply_reduced, apply_surely
 from adaflow.core.leaks.statistics import flat_areas, frequencies, noise_floor, statistics, to_opponent
 from adaflow.core.leaks.traces import traces
 from adaflow.plugin_manager import PluginManager
@@ -140,3 +140,37 @@ def test_traces_join_statistics_and_maps_and_shrink_large_images(lesions):
     torch.testing.assert_close(found[:, width : width + 2], lesions.float()[:, :2].mean((2, 3)))
     assert found.isfinite().all()
     assert traces(lesions.repeat(1, 1, 4, 4)[:3], stages).shape == (3, found.shape[1])
+
+
+def test_an_image_is_rebuilt_from_what_the_others_have_in_common(lesions):
+    numbers = torch.arange(len(lesions))
+    few, many = (rebuild(lesions, count, lesions, numbers).float() for count in (2, 20))
+    errors = [float((found - lesions).square().mean()) for found in (few, many)]
+    assert errors[0] > errors[1] > 1
+    # An even image never sees itself: whatever it is, the components are those of odd ones.
+    other = lesions.clone()
+    other[0] = 255 - other[0]
+    assert torch.equal(rebuild(other, 20, lesions[[0, 2]], numbers[[0, 2]]), many[[0, 2]].to(torch.uint8))
+    assert not torch.equal(rebuild(other, 20, lesions[[1]], numbers[[1]]), many[[1]].to(torch.uint8))
+
+
+@pytest.mark.parametrize("size", [129, 161, 187, 1000])
+def test_large_images_are_reduced_to_128_pixels(size):
+    images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
+    assert reduced(images).shape == (2, 3, 128, 128)
+    assert reduced(images[:, :, :100, :100]).shape == (2, 3, 100, 100)
+
+
+def test_transforms_of_large_images_do_not_depend_on_how_many_are_done_at_a_time(lesions, transforms, monkeypatch):
+    whole, moved = apply_surely(transforms("scale"), "scale", lesions[:12], 3)
+    monkeypatch.setattr(reference, "AT_A_TIME", 5)
+    parts, also_moved = apply_reduced(transforms("scale"), "scale", lesions[:12], 3)
+    assert torch.equal(whole, parts)
+    assert torch.equal(moved, also_moved)
+
+
+def test_among_others_a_transform_is_sure_and_the_others_are_not(lesions, transforms):
+    known = {name: transforms(name) for name in ("xflip", "cutout")}
+    found = among_others(known, "xflip", lesions, 0)
+    same = (found == lesions.flip(3)).flatten(1).all(1).float().mean()
+    assert 0.5 < same < 0.95

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from adaflow.core import feature_cache, leakcheck, weights
+from adaflow.core import feature_cache, weights
 from adaflow.core.data.dataset import DataConfig, load_dataset
 from adaflow.core.grid import save_png
 from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Panel
-from adaflow.core.leak_report import data_uri, rate_text, to_html
+from adaflow.core.leak_report import data_uri, to_html
 from adaflow.core.leakcheck import LeakReport, build_detectors, draw_fakes, network_context, run_detectors
 from adaflow.core.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
 from adaflow.core.snapshot import load_network, save_network
@@ -70,7 +70,7 @@ def register_leak_detectors(register):
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
-    for module in (feature_cache, weights, leakcheck):
+    for module in (feature_cache, weights):
         monkeypatch.setattr(module, "user_cache", lambda part: tmp_path / "cache" / part)
 
 
@@ -195,7 +195,7 @@ def test_the_same_seed_gives_the_same_report(check):
     first, second, other = (check(*options, "--seed", seed) for seed in (0, 0, 1))
     assert first.code in (0, 4, 6), first.err
     assert first.out == second.out
-    assert first.out != other.out
+    assert json.loads(first.out)["findings"] != json.loads(other.out)["findings"]
     subjects = [finding["subject"] for finding in json.loads(first.out)["findings"]]
     assert subjects == ["copies", "closeness", "modes", "variety", "repeats"]
 
@@ -245,8 +245,6 @@ def test_pictures_are_whole_and_enlarged(tmp_path):
 def test_the_worst_finding_decides():
     findings = [Finding("a", "b", verdict, "c") for verdict in ("clean", "cannot tell", "leak")]
     assert [int(LeakReport(tuple(findings[:n])).exit_code) for n in (1, 2, 3)] == [0, 6, 4]
-    half = Finding("a", "b", "leak", "c", rate=0.123, interval=(0.09, 0.15))
-    assert rate_text(half) == "12 % (9.0 % … 15 %)"
 
 
 def test_features_of_a_context_are_computed_once_and_those_of_reals_kept(tmp_path):
@@ -270,7 +268,6 @@ def test_features_of_a_context_are_computed_once_and_those_of_reals_kept(tmp_pat
         None,
         lambda name: Means(),
         torch.device("cpu"),
-        cache=tmp_path,
         data_key="a",
         progress=lambda *step: steps.append(step),
     )
@@ -280,7 +277,7 @@ def test_features_of_a_context_are_computed_once_and_those_of_reals_kept(tmp_pat
     assert calls == [130, 70, 130]
     assert ("features of fakes images", 130, 130) in steps
     replace(context, _known={}, data_key="b").features("train")
-    replace(context, _known={}, cache=None).features("train")
+    replace(context, _known={}, data_key="").features("train")
     assert calls[3:] == [70, 70]
 
 

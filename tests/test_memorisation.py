@@ -211,6 +211,15 @@ def test_twins_among_the_reals_are_set_aside(search):
     assert copies.details["twins_train"] == 4
 
 
+@pytest.mark.parametrize("strangers", [0, 20])
+def test_held_out_images_that_were_trained_on_tell_nothing(strangers):
+    held_out = torch.cat((TRAIN[:80], HELD_OUT[:strangers]))
+    (copies,) = Memorisation().check(context(held_out=held_out))
+    assert copies.verdict == "cannot tell"
+    assert "there twice" in copies.sentence
+    assert f"{strangers or 'no'} real images" in copies.sentence
+
+
 def test_many_twins_among_the_reals_do_not_hide_copies():
     held_out = torch.cat((HELD_OUT, TRAIN[:40].flip(-1)))
     fakes = torch.cat((OTHERS, COPIES["cropped"](TRAIN[50:54])))

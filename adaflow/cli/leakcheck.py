@@ -41,7 +41,8 @@ def leakcheck(
     ] = "",
     html: Annotated[bool, typer.Option("--html/--no-html", help="Write leakcheck.html, with pictures.")] = True,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for leakcheck.json and leakcheck.html; default: beside the network.")
+        Path | None,
+        typer.Option(help="Folder for leakcheck.json and leakcheck.html; default: beside the network, or here."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
     weights: Annotated[
@@ -54,7 +55,7 @@ def leakcheck(
 ) -> None:
     """Do generated images show the augmentations of the training, or copies of patients? Exit code 4 if they do.
 
-    Exit code 6: nothing was found, but something cannot be told; 0: nothing was found that would have been seen.
+    Exit code 6: nothing was found, but something cannot be told; 0: nothing was found, and a leak would have been seen.
     """
     import torch
 

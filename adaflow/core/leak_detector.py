@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
@@ -84,11 +83,10 @@ class LeakContext:
         transforms: transforms to look for, by name, with the settings of the training.
         used: the names of those that training used.
         spec: the augmentations of the training, as in `--augs`; "" where they are not known.
-        mirrored: training saw mirror images of the data as data.
+        mirrored, upside_down: training saw images flipped left to right, upside down, as data.
         fake_names, train_names: of the images, for people; empty where they have none.
         seed: of everything random: detectors give the same findings for the same seed.
-        cache: a folder for what depends on the data and not on the fakes; it need not exist. None: keep nothing.
-        data_key: names the real images, for the cache.
+        data_key: names the real images in the user's cache, where their features are kept; "": they are not.
         progress: told (what is done, how much of it, of how much).
     """
 
@@ -101,10 +99,10 @@ class LeakContext:
     used: frozenset[str] = frozenset()
     spec: str = ""
     mirrored: bool = False
+    upside_down: bool = False
     fake_names: tuple[str, ...] = ()
     train_names: tuple[str, ...] = ()
     seed: int = 0
-    cache: Path | None = None
     data_key: str = ""
     progress: Callable[[str, int, int], None] = _silent
     _known: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False, compare=False)
@@ -112,7 +110,7 @@ class LeakContext:
     def features(self, which: Literal["fakes", "train", "held_out"], extractor: str = "") -> Tensor:
         """Features of the fakes, the training images or the held-out ones, [N, D], computed once for all detectors.
 
-        Those of real images are kept in the user's cache, unless `cache` is None.
+        Those of real images are kept in the user's cache, unless `data_key` is empty.
 
         Raises:
             AdaflowError: there is no such extractor, or its weights are not here.
@@ -126,7 +124,7 @@ class LeakContext:
             def compute() -> Tensor:
                 return used.all(self._batches(images, f"features of {which.replace('_', '-')} images"))
 
-            if which == "fakes" or self.cache is None or not self.data_key:
+            if which == "fakes" or not self.data_key:
                 self._known[key] = compute()
             else:
                 self._known[key] = cached_features(used, {"leakcheck": self.data_key, "images": which}, compute)

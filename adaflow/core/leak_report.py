@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adaflow.core.files import committed
 from adaflow.core.grid import to_pil
-from adaflow.core.leak_detector import Finding, Panel, percent
+from adaflow.core.leak_detector import Finding, Panel
 from adaflow.core.leakcheck import LeakReport
 
 LEAST_HEIGHT = 96
@@ -106,14 +106,6 @@ def data_uri(image: Tensor) -> str:
     file = io.BytesIO()
     picture.save(file, format="PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def rate_text(finding: Finding) -> str:
-    """`12 % (9 % … 15 %)`, or as much of it as is known."""
-    if finding.rate is None:
-        return ""
-    bounds = f" ({' … '.join(map(percent, finding.interval))})" if finding.interval else ""
-    return percent(finding.rate) + bounds
 
 
 def _plain(value: object) -> str:

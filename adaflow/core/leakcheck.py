@@ -24,8 +24,7 @@ from adaflow.core.networks import Generator
 from adaflow.core.random import normal, stream_key, uniform
 from adaflow.core.snapshot import NetworkFile
 from adaflow.core.spec import parse_spec
-from adaflow.core.user_cache import user_cache
-from adaflow.errors import DataError, ExitCode, FileError, PluginError, UsageError
+from adaflow.errors import AdaflowError, DataError, ExitCode, PluginError, UsageError
 from adaflow.plugin_manager import PluginManager
 
 LEAST = 100
@@ -121,6 +120,8 @@ def network_context(
     spec = str(config.get("augment", {}).get("augs", ""))
     if augs is None and not config.get("augment"):
         say("This network does not say how its training augmented; name transforms to look for with --augs.")
+    elif augs is None and spec in ("", "none"):
+        say("Training used no augmentation; name transforms to look for all the same with --augs.")
     context = _data_context(dataset, plugins, next(network.G_ema.parameters()).device, seed, progress)
     return replace(
         context,
@@ -152,6 +153,8 @@ def images_context(
     Raises:
         AdaflowError: images cannot be read, are too few, or differ in size; a transform is unknown.
     """
+    if not augs:
+        say("Name the augmentations of the training with --augs to look for them.")
     chosen = _transforms(augs, augs, plugins)
     dataset = load_dataset(DataConfig(data), plugins.datasets, seed, say=say, write_cache=False)
     enough_images(len(dataset.train_indices), "real images", "")
@@ -257,10 +260,6 @@ def _data_context(
     """What is known of the data."""
     names = [dataset.names[place] for place in dataset.train_indices.tolist()]
     parts = [dataset.fingerprint, names, [dataset.names[place] for place in dataset.val_indices.tolist()]]
-    try:
-        cache = user_cache("leakcheck")
-    except FileError:
-        cache = None
     train = dataset.take(dataset.train_indices)
     return LeakContext(
         fakes=train[:0],
@@ -268,10 +267,10 @@ def _data_context(
         held_out=dataset.take(dataset.val_indices) if len(dataset.val_indices) else None,
         extractor=Extractors(plugins.features, device),
         device=device,
-        mirrored=dataset.config.mirror or dataset.config.mirrory,
+        mirrored=dataset.config.mirror,
+        upside_down=dataset.config.mirrory,
         train_names=tuple(names),
         seed=seed,
-        cache=cache,
         data_key=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
         progress=progress,
     )
@@ -280,9 +279,14 @@ def _data_context(
 def _transforms(wanted: str, used: str, plugins: PluginManager) -> dict[str, Any]:
     """The fields of a context that say what to look for, and what training used."""
     looked_for: dict[str, Transform] = {
-        active.name: active.transform for active in build_pipeline(wanted, plugins.augmentations).transforms
+        active.name: active.transform
+        for active in build_pipeline(wanted, plugins.augmentations).transforms
+        if active.weight
     }
-    trained = {active.name for active in build_pipeline(used, plugins.augmentations).transforms if active.weight}
+    try:
+        trained = {active.name for active in build_pipeline(used, plugins.augmentations).transforms if active.weight}
+    except AdaflowError:  # a plugin of the training that is not here
+        trained = {item.name for item in parse_spec(used)}
     return {"transforms": looked_for, "used": frozenset(trained), "spec": used}
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -36,8 +35,9 @@ from adaflow.core.leaks.statistics import statistics
 from adaflow.core.leaks.traces import traces
 from adaflow.errors import DataError
 from adaflow.plugin_manager import PluginManager
-from adaflow.plugins.leak_detectors.augmentation import COMPARED, AugmentationDetector
+from adaflow.plugins.leak_detectors.augmentation import COMPARED
 from benchmarks.leakbench.innocent import conditions
+from benchmarks.leakbench.tables import summary
 
 TRANSFORMS = (
     *("xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac", "brightness", "contrast", "lumaflip", "hue"),
@@ -316,81 +316,7 @@ def table(arguments: argparse.Namespace) -> None:
     with ProcessPoolExecutor(arguments.workers) as pool:
         rows = [row for rows in pool.map(job, range(arguments.seeds)) for row in rows]
     arguments.json.write_text(json.dumps(rows))
-    print(summary(rows))
-
-
-def summary(rows: list[dict[str, Any]]) -> str:
-    """Tables by transform and by condition: false alarms, detections, errors, cover, other transforms accused."""
-    least = smallest_by_condition(rows)
-    lines = [
-        "| transform | told | false alarms | seen at 10 % | undistorted | called clean | share found | cover q=0 | "
-        "cover q=.1 | accused for others |",
-        "|--" * 10 + "|",
-    ]
-    for name in TRANSFORMS:
-        here = [row for row in rows if name in row["found"]]
-        told = [any(row["seed"] == seed for row in here) for seed in {row["seed"] for row in rows}]
-        innocent = [row for row in here if not row["planted"]]
-        guilty = [row for row in here if row["planted"] == {name: 0.1}]
-        others = [row for row in here if len(row["planted"]) == 1 and name not in row["planted"]]
-        shares = [row["found"][name]["share"] for row in guilty] or [np.nan]
-        cells = [
-            percent(told),
-            percent(row["found"][name]["leak"] for row in innocent),
-            percent(row["found"][name]["leak"] for row in guilty),
-            percent(row["found"][name]["leak"] for row in guilty if row["condition"] == "clean"),
-            percent(called_clean(row, name, least) for row in guilty),
-            f"{np.mean(shares):.3f} ± {np.std(shares):.3f}",
-            percent(covers(row["found"][name], 0) for row in innocent),
-            percent(covers(row["found"][name], 0.1) for row in guilty),
-            percent(row["found"][name]["leak"] for row in others),
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += ["", "| condition | false alarms | seen at 10 % | called clean | misfit |", "|--" * 5 + "|"]
-    for condition in dict.fromkeys(row["condition"] for row in rows):
-        here = [row for row in rows if row["condition"] == condition]
-        innocent = [found["leak"] for row in here if not row["planted"] for found in row["found"].values()]
-        guilty = [
-            (row["found"][name]["leak"], called_clean(row, name, least))
-            for row in here
-            for name, share in row["planted"].items()
-            if name in row["found"] and (share == 0.1 or len(row["planted"]) > 1)
-        ]
-        fits = np.mean([row["misfit"] for row in here if len(row["planted"]) != 1], axis=0)
-        lines.append(
-            f"| {condition} | {percent(innocent)} | {percent(leak for leak, _ in guilty)} | "
-            f"{percent(clean for _, clean in guilty)} | {fits[0]:.3f}, {fits[1]:.3f} |"
-        )
-    return "\n".join(lines)
-
-
-def smallest_by_condition(rows: list[dict[str, Any]]) -> dict[tuple[str, str], float]:
-    """(condition, transform) → the smallest rate that would have been seen, in the worst seed; infinite: none."""
-    least: dict[tuple[str, str], float] = {}
-    for row in rows:
-        for name, rate in row.get("smallest", {}).items():
-            key = row["condition"], name
-            least[key] = max(least.get(key, 0.0), np.inf if rate is None else rate)
-    return least
-
-
-def called_clean(row: dict[str, Any], name: str, least: dict[tuple[str, str], float]) -> bool:
-    """Whether the detector says "clean"."""
-    found, wanted = row["found"][name], AugmentationDetector().rate
-    seen = least.get((row["condition"], name), np.inf)
-    return bool(not found["leak"] and found["interval"][1] <= wanted and seen <= wanted)
-
-
-def covers(found: dict[str, Any], truth: float) -> bool:
-    """Whether the interval holds the true share; half a per cent is nothing."""
-    low, high = found["interval"]
-    return bool(low - 0.005 <= truth <= high)
-
-
-def percent(values: Iterable[bool]) -> str:
-    """How many are true."""
-    some = list(values)
-    return f"{100 * np.mean(some):.1f} %" if some else "–"
+    print(summary(rows, TRANSFORMS))
 
 
 def main() -> None:

@@ -102,9 +102,6 @@ def distorted(images: Tensor, kind: str, train: Tensor, generator: torch.Generat
         case ["checker"]:
             line = torch.arange(size)
             return to_bytes(images.float() + 2.5 * (1 - 2 * ((line[:, None] + line) % 2)))
-        case ["resample"]:
-            small = F.interpolate(images.float(), (size * 3 // 4,) * 2, mode="bicubic", antialias=True)
-            return to_bytes(F.interpolate(small, (size, size), mode="bicubic"))
         case ["PCA", width]:
             flat = train.flatten(1).float()
             mean = flat.mean(0)

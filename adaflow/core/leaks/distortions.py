@@ -35,11 +35,26 @@ CASTS = {
 }
 """Directions of a colour cast, for a whole set of images."""
 
+LARGEST = 128
+"""Larger images are made smaller: traces of augmentations are seen at every size, and time grows with pixels."""
+
 COMPONENTS = (60, 200)
 """Principal components that images are rebuilt from."""
 
 CHANCE = 0.25
 """Of each distortion, to be among those that `distort_randomly` applies to an image."""
+
+
+def reduced(images: Tensor) -> Tensor:
+    """Images uint8 [N, C, H, W], made smaller if they are larger than `LARGEST`."""
+    if max(images.shape[2:]) <= LARGEST:
+        return images
+    size = [round(side * LARGEST / max(images.shape[2:])) for side in images.shape[2:]]
+    small = [
+        to_bytes(F.interpolate(part.float() / 255, size, mode="bilinear", antialias=True))
+        for part in torch.split(images, 100)
+    ]
+    return torch.cat(small)
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:

@@ -81,7 +81,6 @@ class Shares:
         value: share of each answer, [K].
         low, high: bounds of the 95 % interval by the bootstrap of images and sources, [K], if the mixture is right.
         by_chance: the share that 97.5 of 100 such sets do not exceed in which no transform has a share, [K].
-        sources: share of each source, [J].
         misfit: share of all images that are in cells of an answer and not explained by the mixture, or the other way
             round, [K]. Artefacts that are like none of the sources raise it, mostly for what they resemble.
     """
@@ -90,7 +89,6 @@ class Shares:
     low: Tensor
     high: Tensor
     by_chance: Tensor
-    sources: Tensor
     misfit: Tensor
 
     def bounds(self) -> tuple[Tensor, Tensor]:
@@ -136,7 +134,7 @@ def find_shares(cells: Tensor, sources: Sources, generator: torch.Generator, tim
     independent = min(n, sources.total)
     innocent = simulate(sources.harmless(by_source), known, independent, times, generator)
     by_chance = _quantiles(sources.by_answer(expectation_maximisation(innocent, resampled)), LEVELS[1:])[0]
-    return Shares(sources.by_answer(by_source), low, high, by_chance, by_source, misfit)
+    return Shares(sources.by_answer(by_source), low, high, by_chance, misfit)
 
 
 def shares_alone(cells: Tensor, sources: Sources) -> Tensor:

@@ -9,9 +9,9 @@ import torch
 from adaflow.core.leaks.search import Search, Seen
 
 RATES = (0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
-TRIALS = 2
+TRIALS = 3
 """A rate counts as seen if it is seen each time."""
-TIMES = 30
+TIMES = 60
 """Draws of the bootstrap."""
 MOST = 1000
 """So many of the images are enough for trials."""

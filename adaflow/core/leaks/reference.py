@@ -12,11 +12,13 @@ from adaflow.core.augment.pipeline import ActiveTransform, AugmentPipeline
 from adaflow.core.augment.transform import Transform
 from adaflow.core.draw import RandomDraws
 from adaflow.core.images import to_float, to_uint8
-from adaflow.core.leaks.distortions import bank, distort_randomly
+from adaflow.core.leaks.distortions import bank, distort_randomly, reduced
 from adaflow.core.leaks.traces import Stages, traces
 
 MOST_REALS = 1000
 BANK_REALS = 400
+AT_A_TIME = 100
+"""Images that are transformed at a time."""
 OTHERS = 0.25
 """With this chance, images of a transform "among others" show each of the others, too."""
 TRIES = 8
@@ -63,7 +65,8 @@ def make_reference(
         progress: told how many images are done, of how many.
     """
     numbers = torch.arange(len(reals))
-    distortions = bank(reals)
+    small = reduced(reals)
+    distortions = bank(small)
     few = min(BANK_REALS, len(reals))
     total = (2 + len(transforms)) * len(reals) + (len(distortions) + len(transforms)) * few
     done = 0
@@ -78,15 +81,15 @@ def make_reference(
     is_plain = numbers // 2 % 5 < 2
     transformed, among, changed = {}, {}, {}
     for place, (name, transform) in enumerate(transforms.items()):
-        images, moved = apply_surely(transform, name, reals, seed)
+        images, moved = apply_reduced(transform, name, reals, seed)
         changed[name] = float(moved.float().mean())
         images[~is_plain] = distort_randomly(images[~is_plain], numbers[~is_plain], seed + 2 + place)
         transformed[name] = measure(images)
         among[name] = measure(among_others(transforms, name, reals[:few], seed))
     return Reference(
-        measure(reals),
-        measure(distort_randomly(reals, numbers, seed + 1)),
-        {name: measure(function(reals[:few], numbers[:few])) for name, function in distortions.items()},
+        measure(small),
+        measure(distort_randomly(small, numbers, seed + 1)),
+        {name: measure(function(small[:few], numbers[:few])) for name, function in distortions.items()},
         transformed,
         among,
         is_plain,
@@ -94,7 +97,16 @@ def make_reference(
     )
 
 
-def apply_surely(transform: Transform, name: str, images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+def apply_reduced(transform: Transform, name: str, images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """What `apply_surely` gives, its images reduced; large ones take little memory so."""
+    parts = [
+        apply_surely(transform, name, part, seed, AT_A_TIME * place)
+        for place, part in enumerate(torch.split(images, AT_A_TIME))
+    ]
+    return torch.cat([reduced(part) for part, _ in parts]), torch.cat([moved for _, moved in parts])
+
+
+def apply_surely(transform: Transform, name: str, images: Tensor, seed: int, first: int = 0) -> tuple[Tensor, Tensor]:
     """Every image transformed, drawn again where the transform happened to do nothing.
 
     Args:
@@ -102,6 +114,7 @@ def apply_surely(transform: Transform, name: str, images: Tensor, seed: int) -> 
         name: names its random numbers.
         images: uint8 [N, C, H, W].
         seed: of the draws.
+        first: number of the first image, which decides what is drawn for it.
 
     Returns:
         uint8 images, and which of them were changed, [N] bool.
@@ -112,7 +125,7 @@ def apply_surely(transform: Transform, name: str, images: Tensor, seed: int) -> 
         left = (~moved).nonzero().flatten()
         if not len(left):
             break
-        draws = RandomDraws(seed, f"leaks-{name}-{attempt}", left)
+        draws = RandomDraws(seed, f"leaks-{name}-{attempt}", left + first)
         drawn = to_uint8(pipeline(to_float(images[left]), 1.0, draws))
         changed = (drawn != images[left]).flatten(1).any(1)
         result[left[changed]] = drawn[changed]
@@ -121,8 +134,11 @@ def apply_surely(transform: Transform, name: str, images: Tensor, seed: int) -> 
 
 
 def among_others(transforms: Mapping[str, Transform], name: str, images: Tensor, seed: int) -> Tensor:
-    """Images uint8 [N, C, H, W] after each of the transforms with a chance of `OTHERS`, and then surely after one."""
+    """Images after each of the transforms with a chance of `OTHERS`, and then surely after one; reduced."""
     others = [ActiveTransform(other, transform) for other, transform in transforms.items() if other != name]
-    draws = RandomDraws(seed, f"leaks-around-{name}", torch.arange(len(images)))
-    mixed = to_uint8(AugmentPipeline(others)(to_float(images), OTHERS, draws))
-    return apply_surely(transforms[name], name, mixed, seed)[0]
+    pipeline, parts = AugmentPipeline(others), []
+    for place, part in enumerate(torch.split(images, AT_A_TIME)):
+        draws = RandomDraws(seed, f"leaks-around-{name}", torch.arange(len(part)) + AT_A_TIME * place)
+        mixed = to_uint8(pipeline(to_float(part), OTHERS, draws))
+        parts.append(reduced(apply_surely(transforms[name], name, mixed, seed, AT_A_TIME * place)[0]))
+    return torch.cat(parts)

@@ -98,7 +98,7 @@ class Search:
         }
         self.told = [k for k, name in enumerate(self.names, start=1) if self.area[name] >= LEAST_AREA]
         self.answers = [0, *self.told]
-        self.sources, self.keys = self._sources(scored)
+        self.sources = self._sources(scored)
 
     @property
     def suspects(self) -> list[str]:
@@ -187,35 +187,31 @@ class Search:
         scores[0::2], scores[1::2] = first, second
         return scores
 
-    def innocent_sets(self) -> dict[str, Tensor]:
-        """Traces of real images that no transform was applied to, by the key of the source."""
-        r = self.reference
-        sets = {"none/plain": r.plain, "none/distorted": r.distorted}
-        return sets | {f"none/{name}": traces for name, traces in r.bank.items()}
-
     def _sets(self) -> dict[str, Tensor]:
+        """All traces of real images, by transform, or "none", and kind."""
+        r = self.reference
+        innocent = {"none/plain": r.plain, "none/distorted": r.distorted}
+        innocent |= {f"none/{name}": traces for name, traces in r.bank.items()}
         transformed = {f"{name}/transformed": traces for name, traces in self.reference.transformed.items()}
         among = {f"{name}/among others": traces for name, traces in self.reference.among.items()}
-        return self.innocent_sets() | transformed | among
+        return innocent | transformed | among
 
-    def _sources(self, scored: Mapping[str, Tensor]) -> tuple[Sources, list[str]]:
-        cells, images, owners, keys = [], [], [], []
+    def _sources(self, scored: Mapping[str, Tensor]) -> Sources:
+        cells, images, owners = [], [], []
         for key, scores in scored.items():
             owner, _, source = key.partition("/")
             answer = self.names.index(owner) + 1 if owner != "none" else 0
             if answer not in self.answers:
                 continue
             found, numbers = self.cells(scores), torch.arange(len(scores))
-            parts = {key: torch.ones(len(scores), dtype=torch.bool)}
+            parts = [torch.ones(len(scores), dtype=torch.bool)]
             if source == "transformed":  # not distorted, and distorted
-                plain = self.reference.is_plain
-                parts = {f"{owner}/plain": plain, f"{owner}/distorted": ~plain}
-            for part, chosen in parts.items():
+                parts = [self.reference.is_plain, ~self.reference.is_plain]
+            for chosen in parts:
                 cells.append(found[chosen])
                 images.append(numbers[chosen])
                 owners.append(self.answers.index(answer))
-                keys.append(part)
-        return Sources(cells, images, torch.tensor(owners), len(self.answers), len(self.answers) * CELLS), keys
+        return Sources(cells, images, torch.tensor(owners), len(self.answers), len(self.answers) * CELLS)
 
 
 def _fit(reference: Reference, fold: int, pixels: int) -> Probe:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from adaflow.core.leaks.distortions import reduced
 from adaflow.core.leaks.statistics import statistics
 
 BATCH = 100
-LARGEST = 128
-"""Larger images are made smaller: traces of augmentations are seen at every size, and time grows with pixels."""
 
 Stages = Callable[[Tensor], list[Tensor]]
 """uint8 images [N, C, H, W] → maps [N, c, h, w] of some stages of a network."""
@@ -34,10 +32,7 @@ def traces(images: Tensor, stages: Stages) -> Tensor:
 
 
 def _batch(images: Tensor, stages: Stages) -> Tensor:
-    if max(images.shape[2:]) > LARGEST:
-        scale = LARGEST / max(images.shape[2:])
-        shrunk = F.interpolate(images.float(), scale_factor=scale, mode="bilinear", antialias=True)
-        images = shrunk.round_().clamp_(0, 255).to(torch.uint8)
+    images = reduced(images)
     parts = [statistics(images)]
     for maps in stages(images):
         maps = maps.float()

@@ -12,10 +12,9 @@ from adaflow.core.grid import join_images
 from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Panel, Verdict, percent
 from adaflow.core.leaks.planting import smallest_rates
 from adaflow.core.leaks.reference import MOST_REALS, apply_surely, make_reference
-from adaflow.core.leaks.search import GROSS, Search, Seen
+from adaflow.core.leaks.search import Search, Seen
 from adaflow.core.leaks.statistics import statistics
 from adaflow.core.leaks.traces import traces
-from adaflow.errors import ConfigError
 from adaflow.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -46,7 +45,8 @@ class AugmentationDetector(LeakDetector):
             return []
         size = min(context.fakes.shape[2:])
         if size < SMALLEST:
-            raise ConfigError(f"images of {size} pixels show too little of a transform", f"{SMALLEST} are enough.")
+            why = f"Images of {size} pixels show too little of a transform; {SMALLEST} pixels are enough."
+            return [_unknown(name, why) for name in context.transforms]
         reals = _some_reals(context)
         if len(reals) < FEWEST_REALS:
             why = f"{len(reals)} real images are too few to learn what transforms look like; {FEWEST_REALS} are enough"
@@ -72,7 +72,7 @@ class _Audit:
             lambda done, total: context.progress("what transforms do to real images", done, total),
         )
         for name in [name for name, share in reference.changed.items() if share < 0.5]:
-            self.innocent[name] = "It does nothing to most of these images."
+            self.innocent[name] = "It leaves most of these images as they are."
             del reference.transformed[name], reference.among[name]
         context.progress("learning to tell them", 0, 1)
         self.search = Search(reference, statistics(reals[:1]).shape[1], context.seed)
@@ -98,8 +98,10 @@ class _Audit:
             if name in self.search.suspects:
                 found.append(self._judge(name))
             else:
-                why = "After it, these images look like any of them"
-                found.append(_unknown(name, f"{why} (area under the curve {self.search.area[name]:.2f})."))
+                why = (
+                    f"After it, real images look like real images (area under the curve {self.search.area[name]:.2f})."
+                )
+                found.append(_unknown(name, why))
         order = ("leak", "cannot tell", "clean")
         return sorted(found, key=lambda finding: (order.index(finding.verdict), -(finding.rate or 0)))
 
@@ -109,8 +111,6 @@ class _Audit:
         low, high = self.look.interval(answer)
         rate = float(raw.value[answer])
         leak = self.search.leak(self.look, self.fakes, self.transformed[name], name)
-        if leak and not self.look.alarms()[answer]:  # so common that no mixture explains the images
-            rate, low, high = float(self.look.alone[answer]), GROSS, 1.0
         details = {
             "share": rate,
             "share_aligned": float(aligned.value[answer]),
@@ -122,17 +122,26 @@ class _Audit:
             "used_in_training": name in self.context.used,
         }
         common: dict[str, Any] = {"rate": rate, "interval": (low, high), "smallest_seen": smallest, "details": details}
+        if leak and not self.look.alarms()[answer]:  # so common that no mixture explains the images
+            common |= {"rate": float(self.look.alone[answer]), "interval": None}
+            sentence = (
+                f"Most of the images show {name}, about {percent(common['rate'])} of them: too many for an interval."
+            )
+            return _finding(name, "leak", sentence, self._advice(name), panels=self._panels(name), **common)
         if leak:
-            sentence = f"{100 * rate:.0f} % of the images ({100 * low:.0f}–{100 * high:.0f} %) show {name}."
+            sentence = f"{percent(rate)} of the images ({percent(low)} to {percent(high)}) show {name}."
             return _finding(name, "leak", sentence, self._advice(name), panels=self._panels(name), **common)
         if high > self.rate:
             sentence = f"Up to {percent(high)} of the images look like {name}, but so may artefacts that they share."
             return _finding(name, "cannot tell", sentence, "Look at the panels.", panels=self._panels(name), **common)
-        if smallest is not None and smallest <= self.rate:
-            sentence = f"No sign of {name}; it would have been seen in {100 * smallest:g} % of the images."
-            return _finding(name, "clean", sentence, **common)
-        least = "in any number of them" if smallest is None else f"in fewer than {100 * smallest:g} % of them"
-        return _finding(name, "cannot tell", f"{name} would not have been seen {least}.", **common)
+        if smallest is None:
+            return _finding(name, "cannot tell", f"{name} would not be noticed, however many images show it.", **common)
+        if smallest > self.rate:
+            sentence = f"{name} would not be noticed in less than {percent(smallest)} of the images."
+            return _finding(name, "cannot tell", sentence, **common)
+        found = f"At most {percent(high)} of the images show {name}" if low > 0 else f"No sign of {name}"
+        sentence = f"{found}; it would have been seen in {percent(smallest)} of them."
+        return _finding(name, "clean", sentence, **common)
 
     def _panels(self, name: str) -> tuple[Panel, ...]:
         best = self.search.odds(self.fakes, name).topk(min(SHOWN, len(self.fakes))).indices
@@ -148,13 +157,19 @@ class _Audit:
 
 def _some_reals(context: LeakContext) -> Tensor:
     """Real images of both kinds, in random order; half of them mirrored where training did that. An even number."""
-    reals = context.train if context.held_out is None else torch.cat([context.train, context.held_out])
+    known = [context.train] if context.held_out is None else [context.train, context.held_out]
     generator = torch.Generator().manual_seed(context.seed)
-    order = torch.randperm(len(reals), generator=generator)[:MOST_REALS]
-    chosen = reals[order[: len(order) // 2 * 2]]
-    if context.mirrored:
-        mirrored = torch.rand(len(chosen), generator=generator) < 0.5
-        chosen[mirrored] = chosen[mirrored].flip(3)
+    order = torch.randperm(sum(map(len, known)), generator=generator)[:MOST_REALS]
+    order = order[: len(order) // 2 * 2]
+    chosen = torch.cat(
+        [known[0][order[order < len(known[0])]]]
+        + [part[order[order >= len(known[0])] - len(known[0])] for part in known[1:]]
+    )
+    chosen = chosen[torch.randperm(len(chosen), generator=generator)]
+    for axis, flipped in ((3, context.mirrored), (2, context.upside_down)):
+        half = torch.rand(len(chosen), generator=generator) < 0.5
+        if flipped:
+            chosen[half] = chosen[half].flip(axis)
     return chosen
 
 
@@ -163,7 +178,7 @@ def _finding(name: str, verdict: Verdict, sentence: str, advice: str = "", **mor
 
 
 def _unknown(name: str, why: str) -> Finding:
-    return _finding(name, "cannot tell", f"{name} cannot be told: {why[0].lower()}{why[1:]}")
+    return _finding(name, "cannot tell", f"Whether {name} leaked cannot be told: {why[0].lower()}{why[1:]}")
 
 
 @hookimpl

@@ -276,7 +276,7 @@ def repeats(context: LeakContext, reals: Tensor) -> Finding:
         for row in rows
     )
     details = {"repeated": count, "of": n, "repeated_reals": normal, "repeated_in_all_fakes": int(same.sum())}
-    verdict: Verdict = "leak" if leak else "clean"
+    verdict: Verdict = "leak" if leak else "clean" if least / n <= LARGEST_UNSEEN else "cannot tell"
     return Finding(NAME, "repeats", verdict, sentence, advice, count / n, interval, least / n, details, panels)
 
 

@@ -44,6 +44,9 @@ NEARER = 4.0
 TWIN = 0.5
 """Of two real images that are less close than this, agreeing texture is chance: at 32 pixels there is little of it."""
 
+MOST_TRAIN = 2000
+"""Of so many training images, twins are looked for."""
+
 PLANTED = 60
 LISTED = 50
 
@@ -130,18 +133,25 @@ class Memorisation(LeakDetector):
         fakes = search.nearest(context.fakes, progress=partial(context.progress, "looking for copies"))
         if context.held_out is None or len(context.held_out) < LEAST_HELD_OUT:
             return [self._without_held_out(context, search, fakes)]
-        reals = search.nearest(context.held_out)
+        reals = search.nearest(context.held_out, progress=partial(context.progress, "looking for twins"))
         start = looked_at_from(reals)
         reals = search.refine(context.held_out, reals, reals.closeness >= start)
         fakes = search.refine(
             context.fakes, fakes, fakes.closeness >= start, partial(context.progress, "comparing the closest")
         )
         twins = twins_of(search, context.held_out, context.train, reals)
-        own = search.nearest(context.train, same=True)
-        own = search.refine(context.train, own, own.closeness >= start)
-        own_twins = twins_of(search, context.train, context.train, own)
+        if int((~twins).sum()) < LEAST_HELD_OUT:
+            return [self._without_held_out(context, search, fakes, int(twins.sum()))]
+        some = context.train[:MOST_TRAIN]
+        own = search.nearest(some, same=True, progress=partial(context.progress, "looking for twins"))
+        own = search.refine(some, own, own.closeness >= start)
+        own_twins = twins_of(search, some, context.train, own)
         tail = Tail.of(reals.closeness[~twins])
-        counts = {"twins_held_out": int(twins.sum()), "twins_train": int(own_twins.sum())}
+        counts = {
+            "twins_held_out": int(twins.sum()),
+            "twins_train": int(own_twins.sum()),
+            "looked_at_in_train": len(some),
+        }
         return [
             self._copies(context, search, fakes, tail, counts),
             self._closeness(context, fakes, reals.closeness[~twins]),
@@ -166,10 +176,10 @@ class Memorisation(LeakDetector):
             "leak": f"{count} of {n} fakes ({percent(rate)}; 95 % interval {percent(interval[0])} to "
             f"{percent(interval[1])}) are likely copies of training images, {sure} of them without doubt. Of held-out "
             f"reals at most {percent(LIKELY)} would be taken for copies.",
-            "clean": f"No fake is a copy of a training image: {count} of {n} are as close as copies can be, and "
+            "clean": f"No more fakes than by chance are as close to a training image as a copy: {count} of {n}, and "
             f"{LIKELY * n:.2g} would be by chance. Copies would have been seen from {percent(smallest)} on.",
-            "cannot tell": f"{count} of {n} fakes are likely copies, which may be chance: of copies planted for a "
-            f"trial, only {percent(max(seen))} were recognised, for the training images look too much alike.",
+            "cannot tell": f"Whether fakes are copies cannot be told: of copies planted for a trial, only "
+            f"{percent(max(seen))} were recognised. {count} of {n} fakes are as close as a copy.",
         }[verdict]
         advice = {
             "leak": "Look at the pairs in the report. Do not share this network; train on more images or stop earlier.",
@@ -227,16 +237,18 @@ class Memorisation(LeakDetector):
         }
         return Finding(NAME, "closeness", "leak" if leak else "clean", sentence, advice, details=details)
 
-    def _without_held_out(self, context: LeakContext, search: CopySearch, fakes: Matches) -> Finding:
+    def _without_held_out(self, context: LeakContext, search: CopySearch, fakes: Matches, twins: int = 0) -> Finding:
         """What can be said without real images to compare with: the closest pairs, for the eye."""
         start = fakes.closeness.quantile(1 - min(4 * self.pictures / len(context.fakes), 1))
         fakes = search.refine(context.fakes, fakes, fakes.closeness >= start)
-        known = 0 if context.held_out is None else len(context.held_out)
+        known = 0 if context.held_out is None else len(context.held_out) - twins
+        besides = f", besides {twins} that are there twice" if twins else ""
         return Finding(
             NAME,
             "copies",
             "cannot tell",
             f"Whether fakes are copies cannot be told: {known or 'no'} real images are known that were not trained on"
+            + besides
             + (f", and {LEAST_HELD_OUT} are needed." if known else "."),
             "Set some apart with --val-fraction 0.1 when training, or name others of the same kind with --held-out. "
             "Look at the closest pairs in the report.",
@@ -323,9 +335,9 @@ def _cannot_tell(sentence: str) -> Finding:
 
 
 def _twins_sentence(counts: dict[str, int]) -> str:
-    held_out, train = counts["twins_held_out"], counts["twins_train"]
+    held_out, train, of = (counts[name] for name in ("twins_held_out", "twins_train", "looked_at_in_train"))
     first = f" {held_out} held-out reals show the same as a training image and were set aside." if held_out else ""
-    return first + (f" {train} training images have a twin among the others." if train else "")
+    return first + (f" {train} of {of} training images have a twin among the others." if train else "")
 
 
 def _nearness(found: Matches, row: int) -> str:

@@ -1,0 +1,85 @@
+"""LeakBench: what was found in all cases, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from adaflow.plugins.leak_detectors.augmentation import AugmentationDetector
+
+
+def summary(rows: list[dict[str, Any]], transforms: Sequence[str]) -> str:
+    """Tables by transform and by condition: false alarms, detections, errors, cover, other transforms accused."""
+    least = smallest_by_condition(rows)
+    lines = [
+        "| transform | told | false alarms | seen at 10 % | undistorted | called clean | share found | cover q=0 | "
+        "cover q=.1 | accused for others |",
+        "|--" * 10 + "|",
+    ]
+    for name in transforms:
+        here = [row for row in rows if name in row["found"]]
+        told = [any(row["seed"] == seed for row in here) for seed in {row["seed"] for row in rows}]
+        innocent = [row for row in here if not row["planted"]]
+        planted = [row for row in rows if row["planted"] == {name: 0.1}]
+        guilty = [row for row in planted if name in row["found"]]
+        others = [row for row in here if len(row["planted"]) == 1 and name not in row["planted"]]
+        shares = [row["found"][name]["share"] for row in guilty] or [np.nan]
+        cells = [
+            percent(told),
+            percent(row["found"][name]["leak"] for row in innocent),
+            percent(row in guilty and row["found"][name]["leak"] for row in planted),
+            percent(row in guilty and row["found"][name]["leak"] for row in planted if row["condition"] == "clean"),
+            percent(called_clean(row, name, least) for row in guilty),
+            f"{np.mean(shares):.3f} ± {np.std(shares):.3f}",
+            percent(covers(row["found"][name], 0) for row in innocent),
+            percent(covers(row["found"][name], 0.1) for row in guilty),
+            percent(row["found"][name]["leak"] for row in others),
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += ["", "| condition | false alarms | seen at 10 % | called clean | misfit |", "|--" * 5 + "|"]
+    for condition in dict.fromkeys(row["condition"] for row in rows):
+        here = [row for row in rows if row["condition"] == condition]
+        innocent = [found["leak"] for row in here if not row["planted"] for found in row["found"].values()]
+        guilty = [
+            (row["found"][name]["leak"], called_clean(row, name, least))
+            for row in here
+            for name, share in row["planted"].items()
+            if name in row["found"] and (share == 0.1 or len(row["planted"]) > 1)
+        ]
+        fits = np.mean([row["misfit"] for row in here if len(row["planted"]) != 1], axis=0)
+        lines.append(
+            f"| {condition} | {percent(innocent)} | {percent(leak for leak, _ in guilty)} | "
+            f"{percent(clean for _, clean in guilty)} | {fits[0]:.3f}, {fits[1]:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def smallest_by_condition(rows: list[dict[str, Any]]) -> dict[tuple[str, str], float]:
+    """(condition, transform) → the smallest rate that would have been seen, in the worst seed; infinite: none."""
+    least: dict[tuple[str, str], float] = {}
+    for row in rows:
+        for name, rate in row.get("smallest", {}).items():
+            key = row["condition"], name
+            least[key] = max(least.get(key, 0.0), np.inf if rate is None else rate)
+    return least
+
+
+def called_clean(row: dict[str, Any], name: str, least: dict[tuple[str, str], float]) -> bool:
+    """Whether the detector says "clean"."""
+    found, wanted = row["found"][name], AugmentationDetector().rate
+    seen = least.get((row["condition"], name), np.inf)
+    return bool(not found["leak"] and found["interval"][1] <= wanted and seen <= wanted)
+
+
+def covers(found: dict[str, Any], truth: float) -> bool:
+    """Whether the interval holds the true share; half a per cent is nothing."""
+    low, high = found["interval"]
+    return bool(low - 0.005 <= truth <= high)
+
+
+def percent(values: Iterable[bool]) -> str:
+    """How many are true."""
+    some = list(values)
+    return f"{100 * np.mean(some):.1f} %" if some else "–"
