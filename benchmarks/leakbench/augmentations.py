@@ -300,7 +300,6 @@ def _row(
             "share": float(look.raw.value[answer]),
             "interval": look.interval(answer),
             "alarms": [bool(alarm(look.raw, MARGIN)[answer]), bool(alarm(look.aligned, ALIGNED_MARGIN)[answer])],
-            "alone": float(look.alone[answer]),
             "at_most": search.at_most(fakes, transformed[name], name),
             "shows": search.shows(fakes, transformed[name], name),
         }

@@ -137,12 +137,6 @@ def find_shares(cells: Tensor, sources: Sources, generator: torch.Generator, tim
     return Shares(sources.by_answer(by_source), low, high, by_chance, misfit)
 
 
-def shares_alone(cells: Tensor, sources: Sources) -> Tensor:
-    """The most likely share of each answer [K] among images with these cells [N]."""
-    observed = frequencies(cells, sources.count)
-    return sources.by_answer(expectation_maximisation(observed[None], sources.frequencies()[None])[0])
-
-
 def simulate(shares: Tensor, known: Tensor, images: int, times: int, generator: torch.Generator) -> Tensor:
     """Frequencies [times, C] of sets of images that come from sources [J, C] with given shares [J]."""
     cells = torch.multinomial(shares @ known, times * images, replacement=True, generator=generator)

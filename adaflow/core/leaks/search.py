@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adaflow.core.leaks.mixture import Shares, Sources, find_shares, shares_alone
+from adaflow.core.leaks.mixture import Shares, Sources, find_shares
 from adaflow.core.leaks.probe import CELLS, Alignment, Probe, Scaling, area_under_curve, middle_and_spread, to_cells
 from adaflow.core.leaks.reference import Reference
 
@@ -24,7 +24,9 @@ MARGIN = 0.02
 """A share below this is no leak: that much remains unexplained of innocent images, too."""
 ALIGNED_MARGIN = 0.01
 GROSS = 0.3
-"""Alignment hides what most images have. From this share on, traces as they are may be enough."""
+"""Alignment and mixtures fail where most images show a transform. From this share on, another rule may find it."""
+INNOCENT = 0.995
+"""So many of the real images, however distorted, look less like a transform than those that are beyond doubt."""
 PLAIN_AREA = 0.85
 """A transform that the probe tells from nothing so well is unlike all artefacts; others may be mistaken for some."""
 LEAST_AREA = 0.65
@@ -58,12 +60,10 @@ class Look:
     Args:
         raw: from traces as they are.
         aligned: from traces brought to the medians and spreads of real images.
-        alone: shares [K] by what real images show alone, without what transforms make of the images themselves.
     """
 
     raw: Shares
     aligned: Shares
-    alone: Tensor
 
     def interval(self, answer: int) -> tuple[float, float]:
         """The 95 % interval of a share, as wide as both ways of looking say."""
@@ -94,6 +94,15 @@ class Search:
         plain = torch.cat([scored["none/plain"], scored["none/distorted"]])
         self.area = {
             name: area_under_curve(*(_odds(part, k) for part in (scored[f"{name}/transformed"], plain)))
+            for k, name in enumerate(self.names, start=1)
+        }
+        innocent = [scores for name, scores in scored.items() if name.startswith("none/")]
+        self.limits = {
+            name: max(float(torch.quantile(_odds(scores, k), INNOCENT)) for scores in innocent)
+            for k, name in enumerate(self.names, start=1)
+        }
+        self.sure = {
+            name: float((_odds(scored[f"{name}/transformed"], k) > self.limits[name]).float().mean())
             for k, name in enumerate(self.names, start=1)
         }
         self.told = [k for k, name in enumerate(self.names, start=1) if self.area[name] >= LEAST_AREA]
@@ -136,7 +145,6 @@ class Search:
         return Look(
             explain(seen.scores, torch.cat([part.scores for part in others])),
             explain(self.scores(align(seen.traces)), self.scores(align(traces))),
-            shares_alone(self.cells(seen.scores), self.sources),
         )
 
     def shows(self, seen: Seen, transformed: Seen, name: str) -> bool:
@@ -166,14 +174,26 @@ class Search:
             bounds.append(most / len(own) / (least / len(after)))
         return min(1.0, *bounds)
 
+    def most_show(self, seen: Seen, transformed: Seen, name: str) -> float | None:
+        """The share of images that show a transform, if that is beyond doubt and large. Arguments as of `at_most`.
+
+        Many look more like it than any innocent image, and the transform itself would add nothing new to them.
+        """
+        if self.area[name] < PLAIN_AREA:
+            return None
+        beyond = float((self.odds(seen, name) > self.limits[name]).float().mean())
+        gross = min(beyond, self.at_most(seen, transformed, name)) >= GROSS
+        return min(1.0, beyond / self.sure[name]) if gross else None
+
     def leak(self, look: Look, seen: Seen, transformed: Seen, name: str) -> bool:
         """Whether images show a transform, after a `look` at them. Arguments as of `at_most`."""
         answer = self.suspects.index(name) + 1
-        most = self.at_most(seen, transformed, name)
-        alarmed = bool(look.alarms()[answer]) and self.shows(seen, transformed, name)
-        if self.area[name] >= PLAIN_AREA:
-            return alarmed or min(float(look.alone[answer]), most) >= GROSS
-        return alarmed and most >= float(look.raw.bounds()[0][answer]) / 2
+        if self.most_show(seen, transformed, name) is not None:
+            return True
+        if not look.alarms()[answer] or not self.shows(seen, transformed, name):
+            return False
+        least = float(look.raw.bounds()[0][answer])
+        return self.area[name] >= PLAIN_AREA or self.at_most(seen, transformed, name) >= least / 2
 
     def cells(self, scores: Tensor) -> Tensor:
         """Cells [N] of scores [N, K + 1]."""

@@ -111,6 +111,7 @@ class _Audit:
         low, high = self.look.interval(answer)
         rate = float(raw.value[answer])
         leak = self.search.leak(self.look, self.fakes, self.transformed[name], name)
+        most = self.search.most_show(self.fakes, self.transformed[name], name)
         details = {
             "share": rate,
             "share_aligned": float(aligned.value[answer]),
@@ -122,11 +123,9 @@ class _Audit:
             "used_in_training": name in self.context.used,
         }
         common: dict[str, Any] = {"rate": rate, "interval": (low, high), "smallest_seen": smallest, "details": details}
-        if leak and not self.look.alarms()[answer]:  # so common that no mixture explains the images
-            common |= {"rate": float(self.look.alone[answer]), "interval": None}
-            sentence = (
-                f"Most of the images show {name}, about {percent(common['rate'])} of them: too many for an interval."
-            )
+        if most is not None:  # no mixture explains such images, so there is no interval
+            common |= {"rate": most, "interval": None}
+            sentence = f"Very many of the images show {name}, some {percent(most)}."
             return _finding(name, "leak", sentence, self._advice(name), panels=self._panels(name), **common)
         if leak:
             sentence = f"{percent(rate)} of the images ({percent(low)} to {percent(high)}) show {name}."
