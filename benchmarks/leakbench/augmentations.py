@@ -30,7 +30,7 @@ from adaflow.core.images import to_float, to_uint8
 from adaflow.core.leaks.distortions import bank, distort_randomly
 from adaflow.core.leaks.planting import smallest_rates
 from adaflow.core.leaks.reference import BANK_REALS, MOST_REALS, Reference, among_others, apply_surely
-from adaflow.core.leaks.search import ALIGNED_MARGIN, MARGIN, Search, Seen, alarm
+from adaflow.core.leaks.search import Search, Seen
 from adaflow.core.leaks.statistics import statistics
 from adaflow.core.leaks.traces import traces
 from adaflow.errors import DataError
@@ -299,7 +299,7 @@ def _row(
             "leak": search.leak(look, fakes, transformed[name], name),
             "share": float(look.raw.value[answer]),
             "interval": look.interval(answer),
-            "alarms": [bool(alarm(look.raw, MARGIN)[answer]), bool(alarm(look.aligned, ALIGNED_MARGIN)[answer])],
+            "alarms": look.alarms()[:, answer].tolist(),
             "at_most": search.at_most(fakes, transformed[name], name),
             "shows": search.shows(fakes, transformed[name], name),
         }

@@ -4,7 +4,7 @@ An image that a transform was applied to and one that a generator merely blurred
 is concluded from single answers. The answers of all images are explained as a mixture of what real images answer: as
 they are, under each innocent distortion, and after each transform. Only what innocent images cannot explain is a leak.
 This is done twice, with traces as they are and with traces brought to the medians and spreads of real ones, where
-whatever all images share is gone; both must agree.
+whatever all images share is gone.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ GROSS = 0.3
 """Alignment and mixtures fail where most images show a transform. From this share on, another rule may find it."""
 INNOCENT = 0.995
 """So many of the real images, however distorted, look less like a transform than those that are beyond doubt."""
-PLAIN_AREA = 0.85
-"""A transform that the probe tells from nothing so well is unlike all artefacts; others may be mistaken for some."""
+FAIR_AREA, PLAIN_AREA = 0.75, 0.85
+"""A transform that the probe tells from nothing so well is a leak if one way of looking calls it so and its upper bound
+allows it; from the second value on, two are enough without the bound. Others need all three."""
+BLURRED = 0.4
+"""This much of a share must be below its upper bound, for a generator may blur what it learned of a transform."""
 LEAST_AREA = 0.65
 """A transform that a probe does not tell from nothing better than this is not looked for: it would soak up the rest."""
 
@@ -66,13 +69,16 @@ class Look:
     aligned: Shares
 
     def interval(self, answer: int) -> tuple[float, float]:
-        """The 95 % interval of a share, as wide as both ways of looking say."""
-        bounds = [shares.bounds() for shares in (self.raw, self.aligned)]
-        return min(float(low[answer]) for low, _ in bounds), max(float(high[answer]) for _, high in bounds)
+        """The 95 % interval of a share, as wide as both ways of looking say; below, only those that call a leak."""
+        lows, highs = (
+            torch.stack(part)[:, answer] for part in zip(self.raw.bounds(), self.aligned.bounds(), strict=True)
+        )
+        alarmed = self.alarms()[:, answer]
+        return float((lows[alarmed] if alarmed.any() else lows).min()), float(highs.max())
 
     def alarms(self) -> Tensor:
-        """Which answers both ways of looking call a leak, [K] bool; never the first."""
-        return alarm(self.raw, MARGIN) & alarm(self.aligned, ALIGNED_MARGIN)
+        """Which answers each way of looking calls a leak, [2, K] bool; never the first."""
+        return torch.stack([alarm(self.raw, MARGIN), alarm(self.aligned, ALIGNED_MARGIN)])
 
 
 class Search:
@@ -190,10 +196,12 @@ class Search:
         answer = self.suspects.index(name) + 1
         if self.most_show(seen, transformed, name) is not None:
             return True
-        if not look.alarms()[answer] or not self.shows(seen, transformed, name):
+        alarms = int(look.alarms()[:, answer].sum())
+        if alarms < (1 if self.area[name] >= FAIR_AREA else 2) or not self.shows(seen, transformed, name):
             return False
-        least = float(look.raw.bounds()[0][answer])
-        return self.area[name] >= PLAIN_AREA or self.at_most(seen, transformed, name) >= least / 2
+        if alarms == 2 and self.area[name] >= PLAIN_AREA:
+            return True
+        return self.at_most(seen, transformed, name) >= float(look.raw.value[answer]) * BLURRED
 
     def cells(self, scores: Tensor) -> Tensor:
         """Cells [N] of scores [N, K + 1]."""
