@@ -158,9 +158,8 @@ def transformed(search, count=160, drift=0.0, up=0.0):
 
 
 def test_the_smallest_rate_falls_with_the_number_of_images(search):
-    few, many = (
-        smallest_rates(search, search.see(images(count, 9)), transformed(search))["up"] for count in (150, 1000)
-    )
+    known, planted = transformed(search), {name: [part] * 3 for name, part in transformed(search, 80).items()}
+    few, many = (smallest_rates(search, search.see(images(count, 9)), known, planted)["up"] for count in (150, 1000))
     assert many is not None
     assert many <= 0.1
     assert few is None or few > many
@@ -169,9 +168,18 @@ def test_the_smallest_rate_falls_with_the_number_of_images(search):
 def test_what_does_not_show_on_the_images_themselves_is_not_said_to_be_seen(search):
     """Images like those after the transform: nothing more would be seen of it."""
     x = search.see(images(600, 9, {"up": 1.0}))
-    assert smallest_rates(search, x, transformed(search))["up"] is None
+    planted = {name: [part] for name, part in transformed(search, 80).items()}
+    assert smallest_rates(search, x, transformed(search), planted)["up"] is None
     assert not search.shows(x, transformed(search)["up"], "up")
     assert search.shows(search.see(images(600, 9)), transformed(search)["up"], "up")
+
+
+def test_a_rate_must_be_seen_in_every_trial(search):
+    """In the second trial the generator has wiped the transform out."""
+    x, known = search.see(images(600, 9)), transformed(search)
+    trials = {name: [part, search.see(images(80, 3))] for name, part in known.items()}
+    assert smallest_rates(search, x, known, {name: parts[:1] for name, parts in trials.items()})["up"] is not None
+    assert smallest_rates(search, x, known, trials)["up"] is None
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 1.0])

@@ -269,7 +269,10 @@ def seed_job(folder: Path, images: int, sweep: bool, seed: int) -> list[dict[str
             fakes = search.see(bench.fakes(condition, images, shares))
             rows.append(_row(search, fakes, transformed, seed, condition, shares))
             if not shares and seed < PLANTING_SEEDS:
-                rows[-1]["smallest"] = smallest_rates(search, fakes, transformed)
+                halves = {name: (part[: len(part) // 2], part[len(part) // 2 :]) for name, part in transformed.items()}
+                known, others = ({name: half[k] for name, half in halves.items()} for k in (0, 1))
+                planted = {name: [part] * 3 for name, part in others.items()}
+                rows[-1]["smallest"] = smallest_rates(search, fakes, known, planted)
         if condition in TOGETHER_UNDER:
             for p in TOGETHER:
                 name, planted = f"{condition}, all at p = {p}", dict.fromkeys(BUILT_IN, p)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from adaflow.core.leaks.search import Search, Seen
 
 RATES = (0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
-TRIALS = 3
-"""A rate counts as seen if it is seen each time."""
 TIMES = 60
 """Draws of the bootstrap."""
 MOST = 1000
@@ -18,31 +16,34 @@ MOST = 1000
 
 
 def smallest_rates(
-    search: Search, images: Seen, transformed: Mapping[str, Seen], seed: int = 0
+    search: Search,
+    images: Seen,
+    transformed: Mapping[str, Seen],
+    planted: Mapping[str, Sequence[Seen]],
+    seed: int = 0,
 ) -> dict[str, float | None]:
     """The smallest of `RATES` that raises the alarm, for each transform that can be told; None: none does.
 
     Args:
         search: with the real images.
         images: to plant among.
-        transformed: some of them after each transform, by name.
+        transformed: some of them after each transform, by name, as known to the search.
+        planted: others of them, by name, for each trial: a rate counts as seen if it is seen in every trial.
         seed: of the draws.
     """
     generator = torch.Generator().manual_seed(seed)
     images = images[:MOST]
-    half = len(next(iter(transformed.values()), images)) // 4 * 2
-    known = {name: part[:half] for name, part in transformed.items()}
 
     def seen(name: str, rate: float) -> bool:
-        for _ in range(TRIALS):
-            planted = plant(images, transformed[name][half:], rate, generator)
-            if not search.leak(search.look(planted, known, TIMES), planted, known[name], name):
+        for part in planted[name]:
+            mixed = plant(images, part, rate, generator)
+            if not search.leak(search.look(mixed, transformed, TIMES), mixed, transformed[name], name):
                 return False
         return True
 
     found: dict[str, float | None] = {}
     for name in search.suspects:
-        if not search.shows(images, known[name], name):
+        if not search.shows(images, transformed[name], name):
             found[name] = None
             continue
         low, high = 0, len(RATES)  # of the first rate that is seen, at least and at most

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from adaflow.core.grid import join_images
 from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Panel, Verdict, percent
+from adaflow.core.leaks.distortions import bank
 from adaflow.core.leaks.planting import smallest_rates
-from adaflow.core.leaks.reference import MOST_REALS, apply_surely, make_reference
+from adaflow.core.leaks.reference import MOST_REALS, apply_reduced, make_reference
 from adaflow.core.leaks.search import Search, Seen
 from adaflow.core.leaks.statistics import statistics
 from adaflow.core.leaks.traces import traces
@@ -24,6 +25,7 @@ SMALLEST = 32
 FEWEST_REALS = 200
 COMPARED = 240
 """Fakes that are transformed, to compare the others with them and to plant them among the others."""
+TRIALS = ("smooth 0.35", "jpeg 0.35")
 SHOWN = 16
 
 
@@ -79,17 +81,22 @@ class _Audit:
         context.progress("learning to tell them", 1, 1)
         self.fakes = self.search.see(traces(context.fakes, stages))
         self.transformed: dict[str, Seen] = {}
+        planted: dict[str, list[Seen]] = {}
         for place, name in enumerate(self.search.suspects):
             context.progress("transforming fakes", place, len(self.search.suspects))
-            self.transformed[name] = self.search.see(traces(self._transform(name), stages))
+            known, others = self._transform(name)
+            self.transformed[name] = self.search.see(traces(known, stages))
+            planted[name] = [self.search.see(traces(trial, stages)) for trial in trials(others)]
         self.look = self.search.look(self.fakes, self.transformed)
         context.progress("planting transforms among fakes", 0, 1)
-        self.smallest = smallest_rates(self.search, self.fakes, self.transformed, context.seed)
+        self.smallest = smallest_rates(self.search, self.fakes, self.transformed, planted, context.seed)
         context.progress("planting transforms among fakes", 1, 1)
 
-    def _transform(self, name: str) -> Tensor:
+    def _transform(self, name: str) -> tuple[Tensor, ...]:
+        """Two halves of some fakes, transformed; an even number each."""
         some = self.context.fakes[: min(COMPARED, len(self.context.fakes)) // 4 * 4]
-        return apply_surely(self.transforms[name], name, some, self.context.seed + 1)[0]
+        changed, _ = apply_reduced(self.transforms[name], name, some, self.context.seed + 1)
+        return changed.chunk(2)
 
     def findings(self) -> list[Finding]:
         """The findings, leaks first."""
@@ -152,6 +159,13 @@ class _Audit:
             return "Training did not use it: look for it in the data, or doubt this finding."
         spec = f"{self.context.spec},{name}=off"
         return f'Train with --augs "{spec}", or with a lower p (--p-max).'
+
+
+def trials(images: Tensor) -> list[Tensor]:
+    """Transformed images as they are, and a little blurred and compressed, as a generator may show them."""
+    softly = bank(images)
+    numbers = torch.arange(len(images))
+    return [images, *(softly[name](images, numbers) for name in TRIALS)]
 
 
 def _some_reals(context: LeakContext) -> Tensor:
