@@ -28,8 +28,8 @@ GROSS = 0.3
 INNOCENT = 0.995
 """So many of the real images, however distorted, look less like a transform than those that are beyond doubt."""
 FAIR_AREA, PLAIN_AREA = 0.75, 0.85
-"""A transform that the probe tells from nothing so well is a leak if one way of looking calls it so and its upper bound
-allows it; from the second value on, two are enough without the bound. Others need all three."""
+"""A transform that the probe tells from nothing so well is a leak if it is one by aligned traces and its upper bound
+allows it; from the second value on, by either, or by both whatever the bound. Others need both and the bound."""
 BLURRED = 0.4
 """This much of a share must be below its upper bound, for a generator may blur what it learned of a transform."""
 LEAST_AREA = 0.65
@@ -196,10 +196,12 @@ class Search:
         answer = self.suspects.index(name) + 1
         if self.most_show(seen, transformed, name) is not None:
             return True
-        alarms = int(look.alarms()[:, answer].sum())
-        if alarms < (1 if self.area[name] >= FAIR_AREA else 2) or not self.shows(seen, transformed, name):
+        raw, aligned = look.alarms()[:, answer].tolist()
+        plain, fair = (self.area[name] >= area for area in (PLAIN_AREA, FAIR_AREA))
+        alarmed = (raw and aligned) or (aligned and fair) or (raw and plain)
+        if not alarmed or not self.shows(seen, transformed, name):
             return False
-        if alarms == 2 and self.area[name] >= PLAIN_AREA:
+        if raw and aligned and plain:
             return True
         return self.at_most(seen, transformed, name) >= float(look.raw.value[answer]) * BLURRED
 

@@ -1,0 +1,59 @@
+"""The tables of LeakBench count what they say."""
+
+from benchmarks.leakbench.tables import called_clean, covers, smallest_by_condition, summary
+
+
+def row(seed, condition, planted, leaks, intervals=None, **more):
+    found = {
+        name: {
+            "leak": name in leaks,
+            "share": 0.1 if name in planted else 0.0,
+            "interval": (intervals or {}).get(name, (0.0, 0.05)),
+        }
+        for name in ("hue", "noise")
+    }
+    return {"seed": seed, "condition": condition, "planted": planted, "found": found, "misfit": [0.1, 0.2], **more}
+
+
+ROWS = [
+    row(0, "clean", {}, [], smallest={"hue": 0.05, "noise": None}),
+    row(1, "clean", {}, ["noise"]),
+    row(0, "clean", {"hue": 0.1}, ["hue"], {"hue": (0.08, 0.12)}),
+    row(1, "clean", {"hue": 0.1}, ["noise"]),
+    row(0, "blurred", {}, []),
+    row(0, "blurred", {"hue": 0.1}, []),
+    row(0, "clean", {"flip": 0.1}, []),
+]
+
+
+def cells(text, name):
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {name} ")]
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+
+def test_false_alarms_detections_and_others_accused():
+    text = summary(ROWS, ("hue", "noise", "flip"))
+    told, alarms, seen, undistorted, clean, share, cover, cover_planted, others = cells(text, "hue")
+    assert (told, alarms, seen, undistorted) == ("100.0 %", "0.0 %", "33.3 %", "50.0 %")
+    assert clean == "33.3 %"  # of the two that were missed one under "clean", where hue would have been seen
+    assert share == "0.100 ± 0.000"
+    assert (cover, cover_planted, others) == ("100.0 %", "33.3 %", "0.0 %")
+    assert cells(text, "noise")[1] == "33.3 %"
+    assert cells(text, "noise")[-1] == "25.0 %"
+
+
+def test_what_is_never_told_counts_as_not_seen():
+    text = summary(ROWS, ("hue", "noise", "flip"))
+    assert cells(text, "flip")[:3] == ["0.0 %", "–", "0.0 %"]
+
+
+def test_clean_needs_a_narrow_interval_and_a_rate_that_would_have_been_seen():
+    least = smallest_by_condition(ROWS)
+    assert least["clean", "noise"] == float("inf")
+    missed = row(0, "clean", {"hue": 0.1}, [])
+    assert called_clean(missed, "hue", least)
+    assert not called_clean(missed, "noise", least)
+    assert not called_clean(row(0, "clean", {}, [], {"hue": (0.0, 0.2)}), "hue", least)
+    assert not called_clean(row(0, "clean", {}, ["hue"]), "hue", least)
+    assert covers({"interval": (0.004, 0.1)}, 0)
+    assert not covers({"interval": (0.006, 0.1)}, 0)
