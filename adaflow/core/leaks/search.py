@@ -27,9 +27,10 @@ GROSS = 0.3
 """Alignment and mixtures fail where most images show a transform. From this share on, another rule may find it."""
 INNOCENT = 0.995
 """So many of the real images, however distorted, look less like a transform than those that are beyond doubt."""
-FAIR_AREA, PLAIN_AREA = 0.75, 0.85
+FAIR_AREA, PLAIN_AREA, SURE_AREA = 0.75, 0.85, 0.95
 """A transform that the probe tells from nothing so well is a leak if it is one by aligned traces and its upper bound
-allows it; from the second value on, by either, or by both whatever the bound. Others need both and the bound."""
+allows it; from the second value on, if it is one by both, whatever the bound; from the third on, if it is one by either
+and the bound allows it. Others need both and the bound."""
 BLURRED = 0.4
 """This much of a share must be below its upper bound, for a generator may blur what it learned of a transform."""
 LEAST_AREA = 0.65
@@ -197,8 +198,8 @@ class Search:
         if self.most_show(seen, transformed, name) is not None:
             return True
         raw, aligned = look.alarms()[:, answer].tolist()
-        plain, fair = (self.area[name] >= area for area in (PLAIN_AREA, FAIR_AREA))
-        alarmed = (raw and aligned) or (aligned and fair) or (raw and plain)
+        fair, plain, sure = (self.area[name] >= area for area in (FAIR_AREA, PLAIN_AREA, SURE_AREA))
+        alarmed = (raw and aligned) or (aligned and fair) or (raw and sure)
         if not alarmed or not self.shows(seen, transformed, name):
             return False
         if raw and aligned and plain:
