@@ -9,7 +9,7 @@ import torch
 from adaflow.core.data.dataset import DataConfig, load_dataset
 from adaflow.core.leaks.reference import apply_surely
 from adaflow.plugin_manager import PluginManager
-from adaflow.plugins.leak_detectors.augmentation import AugmentationDetector
+from adaflow.plugins.leak_detectors.augmentation import AugmentationDetector, _some_reals
 from tests.leaks import Thumbnail, context
 
 PLUGIN = Path(__file__).parents[1] / "benchmarks" / "leakbench" / "contributed.py"
@@ -69,6 +69,18 @@ def test_soft_images_are_accused_of_nothing_and_the_same_seed_says_the_same():
     assert found["scale"].verdict != "leak"
     assert found["cutout"].verdict == "clean"
     assert [f.sentence for f in found.values()] == [f.sentence for f in again.values()]
+
+
+def test_reals_are_flipped_as_training_flipped_them():
+    """Upside down, and not left to right; each once, of training and held-out images alike."""
+    train, held_out = drawn()[0][:60], drawn()[0][60:100]
+    found = _some_reals(context(train=train, held_out=held_out, upside_down=True))
+    known = {tuple(image.flatten().tolist()): 0 for image in torch.cat([train, held_out])}
+    upright = [tuple(image.flatten().tolist()) in known for image in found]
+    restored = [tuple(image.flip(1).flatten().tolist()) in known for image in found]
+    assert len(found) == 100
+    assert 25 < sum(upright) < 75
+    assert [a != b for a, b in zip(upright, restored, strict=True)] == [True] * 100
 
 
 def test_what_cannot_be_told_is_said():

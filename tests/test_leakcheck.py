@@ -14,10 +14,10 @@ from adaflow.core.data.dataset import DataConfig, load_dataset
 from adaflow.core.grid import save_png
 from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Panel
 from adaflow.core.leak_report import data_uri, to_html
-from adaflow.core.leakcheck import LeakReport, build_detectors, draw_fakes, network_context, run_detectors
+from adaflow.core.leakcheck import LeakReport, _transforms, build_detectors, draw_fakes, network_context, run_detectors
 from adaflow.core.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
 from adaflow.core.snapshot import load_network, save_network
-from adaflow.errors import UsageError
+from adaflow.errors import AdaflowError, UsageError
 from adaflow.plugin_manager import PluginManager
 
 pytest_plugins = ["tests.command_line"]
@@ -279,6 +279,14 @@ def test_features_of_a_context_are_computed_once_and_those_of_reals_kept(tmp_pat
     replace(context, _known={}, data_key="b").features("train")
     replace(context, _known={}, data_key="").features("train")
     assert calls[3:] == [70, 70]
+
+
+def test_a_plugin_of_the_training_need_not_be_here_to_look_for_something_else():
+    found = _transforms("hue,noise*0", "blit,lesion-hair", PLUGINS)
+    assert list(found["transforms"]) == ["hue"]
+    assert "lesion-hair" in found["used"]
+    with pytest.raises(AdaflowError, match="lesion-hair"):
+        _transforms("lesion-hair", "blit,lesion-hair", PLUGINS)
 
 
 def test_a_detector_that_finds_nothing_to_look_for_is_said():

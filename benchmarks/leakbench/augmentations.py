@@ -309,8 +309,7 @@ def _row(
         for answer, name in enumerate(search.suspects, start=1)
     }
     misfit = [float(shares.misfit.mean()) for shares in (look.raw, look.aligned)]
-    none = [float(shares.value[0]) for shares in (look.raw, look.aligned)]
-    return {"seed": seed, "condition": condition, "planted": planted, "found": found, "misfit": misfit, "none": none}
+    return {"seed": seed, "condition": condition, "planted": planted, "found": found, "misfit": misfit}
 
 
 def table(arguments: argparse.Namespace) -> None:

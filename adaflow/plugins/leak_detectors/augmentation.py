@@ -169,15 +169,13 @@ def trials(images: Tensor) -> list[Tensor]:
 
 
 def _some_reals(context: LeakContext) -> Tensor:
-    """Real images of both kinds, in random order; half of them mirrored where training did that. An even number."""
-    known = [context.train] if context.held_out is None else [context.train, context.held_out]
+    """Real images of both kinds, in random order; half of them flipped where training did that. An even number."""
+    held_out = context.train[:0] if context.held_out is None else context.held_out
+    count = len(context.train)
     generator = torch.Generator().manual_seed(context.seed)
-    order = torch.randperm(sum(map(len, known)), generator=generator)[:MOST_REALS]
+    order = torch.randperm(count + len(held_out), generator=generator)[:MOST_REALS]
     order = order[: len(order) // 2 * 2]
-    chosen = torch.cat(
-        [known[0][order[order < len(known[0])]]]
-        + [part[order[order >= len(known[0])] - len(known[0])] for part in known[1:]]
-    )
+    chosen = torch.cat([context.train[order[order < count]], held_out[order[order >= count] - count]])
     chosen = chosen[torch.randperm(len(chosen), generator=generator)]
     for axis, flipped in ((3, context.mirrored), (2, context.upside_down)):
         half = torch.rand(len(chosen), generator=generator) < 0.5
