@@ -202,6 +202,12 @@ def test_what_nearly_all_images_show_is_a_leak_although_they_are_then_alike(sear
     assert not search.leak(look, x, transformed(search)["sideways"], "sideways")
 
 
+def test_a_share_can_be_given_though_no_real_image_was_beyond_doubt(search, monkeypatch):
+    monkeypatch.setitem(search.sure, "up", 0.0)
+    x = search.see(images(800, 11, {"up": 1.0}))
+    assert search.most_show(x, transformed(search)["up"], "up") == 1
+
+
 def test_an_artefact_that_looks_like_a_transform_is_no_leak(search):
     """All images are moved the way of "up", but not as far: what the transform adds is missing among them."""
     moved = images(800, 12)

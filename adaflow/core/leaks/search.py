@@ -190,7 +190,7 @@ class Search:
             return None
         beyond = float((self.odds(seen, name) > self.limits[name]).float().mean())
         gross = min(beyond, self.at_most(seen, transformed, name)) >= GROSS
-        return min(1.0, beyond / self.sure[name]) if gross else None
+        return beyond / max(beyond, self.sure[name]) if gross else None
 
     def leak(self, look: Look, seen: Seen, transformed: Seen, name: str) -> bool:
         """Whether images show a transform, after a `look` at them. Arguments as of `at_most`."""
@@ -223,8 +223,8 @@ class Search:
         r = self.reference
         innocent = {"none/plain": r.plain, "none/distorted": r.distorted}
         innocent |= {f"none/{name}": traces for name, traces in r.bank.items()}
-        transformed = {f"{name}/transformed": traces for name, traces in self.reference.transformed.items()}
-        among = {f"{name}/among others": traces for name, traces in self.reference.among.items()}
+        transformed = {f"{name}/transformed": traces for name, traces in r.transformed.items()}
+        among = {f"{name}/among others": traces for name, traces in r.among.items()}
         return innocent | transformed | among
 
     def _sources(self, scored: Mapping[str, Tensor]) -> Sources:
