@@ -132,7 +132,7 @@ class _Audit:
         common: dict[str, Any] = {"rate": rate, "interval": (low, high), "smallest_seen": smallest, "details": details}
         if most is not None:  # no mixture explains such images, so there is no interval
             common |= {"rate": most, "interval": None}
-            sentence = f"Very many of the images show {name}, some {percent(most)}."
+            sentence = f"About {percent(most)} of the images show {name}."
             return _finding(name, "leak", sentence, self._advice(name), panels=self._panels(name), **common)
         if leak:
             sentence = f"{percent(rate)} of the images ({percent(low)} to {percent(high)}) show {name}."
