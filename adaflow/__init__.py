@@ -19,6 +19,8 @@ _HOMES = {
     "Draw": "adaflow.core.draw",
     "PController": "adaflow.core.p_controller",
     "Observation": "adaflow.core.p_controller",
+    "Method": "adaflow.core.method",
+    "Batch": "adaflow.core.method",
     "Metric": "adaflow.core.metric",
     "MetricContext": "adaflow.core.metric",
     "FeatureExtractor": "adaflow.core.features",
@@ -34,6 +36,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Batch",
     "ColorTransform",
     "Draw",
     "FeatureExtractor",
@@ -45,6 +48,7 @@ __all__ = [
     "LeakContext",
     "LeakDetector",
     "Logger",
+    "Method",
     "Metric",
     "MetricContext",
     "NetworkExtractor",
@@ -64,6 +68,7 @@ if TYPE_CHECKING:
     from adaflow.core.features import FeatureExtractor, NetworkExtractor
     from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Panel
     from adaflow.core.logger import Logger
+    from adaflow.core.method import Batch, Method
     from adaflow.core.metric import Metric, MetricContext
     from adaflow.core.p_controller import Observation, PController
     from adaflow.core.run import Run

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from adaflow.core.features import FeatureExtractor
     from adaflow.core.leak_detector import LeakDetector
     from adaflow.core.logger import Logger
+    from adaflow.core.method import Method
     from adaflow.core.metric import Metric
     from adaflow.core.p_controller import PController
     from adaflow.core.run import Run
@@ -50,6 +51,11 @@ def register_augmentations(register: Register[type[Transform]]) -> None:
 @hookspec
 def register_p_controllers(register: Register[type[PController]]) -> None:
     """Offer a controller of the probability p: `register("pid", PID)`, then `--p-controller "pid(gain=2)"`."""
+
+
+@hookspec
+def register_methods(register: Register[type[Method]]) -> None:
+    """Offer a method that changes what D is shown as real, or its loss: `--methods "apa,lecam(weight=1e-6)"`."""
 
 
 @hookspec

@@ -49,6 +49,7 @@ KINDS = {
     "register_datasets": "dataset reader",
     "register_augmentations": "augmentation",
     "register_p_controllers": "p controller",
+    "register_methods": "method",
     "register_feature_extractors": "feature extractor",
     "register_metrics": "metric",
     "register_leak_detectors": "leak detector",
@@ -158,6 +159,11 @@ class PluginManager:
     def p_controllers(self) -> Registry[Any]:
         """Controllers of p by name."""
         return self.registries["register_p_controllers"]
+
+    @property
+    def methods(self) -> Registry[Any]:
+        """Training methods by name."""
+        return self.registries["register_methods"]
 
     @property
     def datasets(self) -> Registry[Any]:

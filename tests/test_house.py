@@ -48,8 +48,9 @@ def test_every_hook_is_in_the_docs():
     assert f"HOOK_API_VERSION` = {hookspecs.HOOK_API_VERSION}" in text
 
 
-def test_every_hook_has_a_built_in_plugin_that_uses_it():
-    text = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "adaflow" / "plugins").rglob("*.py"))
+def test_every_hook_has_a_plugin_that_uses_it():
+    files = [*(ROOT / "adaflow" / "plugins").rglob("*.py"), *(ROOT / "plugins_contrib").glob("*/*.py")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
     for hook in HOOKS:
         assert f"def {hook}(" in text, hook
 

@@ -99,6 +99,10 @@ def train(
     target: Annotated[
         float | None, typer.Option(help="Target of rt (default 0.6) or rv (0.5).", rich_help_panel=AUGMENT)
     ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help='Plugins that change training itself, as in "apa,lecam".', rich_help_panel=AUGMENT),
+    ] = None,
     kimg: Annotated[float | None, typer.Option(help="Length in thousands of images.", rich_help_panel=SCHEDULE)] = None,
     batch: Annotated[
         int | None, typer.Option(help="Images per step, over all processes.", rich_help_panel=SCHEDULE)
@@ -202,6 +206,7 @@ def train(
         "optimizer": {"g_lr": lr, "d_lr": lr},
         "generator": {"channel_base": cbase, "channel_max": cmax, "mapping_layers": map_layers},
         "discriminator": {"channel_base": cbase, "channel_max": cmax, "freeze_layers": freezed},
+        "methods": _listed(methods, "method"),
         "metrics": _listed(metrics, "metric"),
         "loggers": _listed(loggers, "logger"),
         "plugins": plugin,
@@ -368,6 +373,8 @@ def _show_plan(run: Run, description: str) -> None:
             console.print(f"{info.name} ({info.source}): {info.status} {info.error}")
     console.print(f"augmentations  {run.augment.spec() or 'none'}")
     console.print(f"p controller   {run.config.augment.controller}, from p = {run.config.augment.p:g}")
+    if run.methods:
+        console.print(f"methods        {', '.join(run.methods)}")
     console.rule("networks")
     table = Table("network", "parameters", "trained")
     for name, network in (("G", run.state.G), ("D", run.state.D)):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 
@@ -21,6 +22,10 @@ class Observation:
         score_real: E[D(reals)].
         score_fake: E[D(fakes)].
         score_val: E[D(validation images)], or None when the run has no validation split.
+        steps_since: steps since the last update.
+        p_max: the greatest p allowed.
+        signs: for a controller with `needs_transforms`, transform → E[sign(D(reals))] of the reals it changed, or None
+            where it changed none.
     """
 
     p: float
@@ -31,10 +36,14 @@ class Observation:
     score_real: float
     score_fake: float
     score_val: float | None = None
+    steps_since: int = 1
+    p_max: float = 1.0
+    signs: Mapping[str, float | None] = field(default_factory=dict)
 
     def is_finite(self) -> bool:
         """Whether every number the discriminator gave is finite."""
-        values = (self.sign_real, self.score_real, self.score_fake, self.score_val or 0.0)
+        signs = (sign or 0.0 for sign in self.signs.values())
+        values = (self.sign_real, self.score_real, self.score_fake, self.score_val or 0.0, *signs)
         return all(math.isfinite(value) for value in values)
 
 
@@ -47,6 +56,12 @@ class PController(ABC):
     needs_validation: ClassVar[bool] = False
     """True asks for `score_val`, for which the run needs `--val-fraction`."""
 
+    needs_transforms: ClassVar[bool] = False
+    """True asks for `signs`."""
+
+    has_weights: ClassVar[bool] = False
+    """True when `weights` answers something."""
+
     def first_p(self, p: float) -> float:
         """p before the first step, given the run's setting; the trainer clips the answer to [0, p_max]."""
         return p
@@ -54,6 +69,14 @@ class PController(ABC):
     @abstractmethod
     def update(self, seen: Observation) -> float:
         """The next p. Called every few steps; the trainer clips the answer to [0, p_max]."""
+
+    def weights(self, names: tuple[str, ...]) -> dict[str, float]:
+        """Factors on p for transforms, at least 0, besides their weights in `--augs`. Asked before every step.
+
+        Args:
+            names: of the transforms of the run. Those left out of the answer have a factor of 1.
+        """
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values and tensors to save."""

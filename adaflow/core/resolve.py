@@ -127,6 +127,7 @@ def describe(config: RunConfig, dataset: Dataset) -> str:
         config.preset,
         config.augment.augs or "none",
         config.augment.controller,
+        *config.methods,
     ]
     text = "-".join(part for part in parts if part)
     return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("_")[:100]

@@ -19,6 +19,8 @@ from adaflow.core.features import Extractors
 from adaflow.core.files import append_line
 from adaflow.core.graphs import CudaRecorder, Graphs
 from adaflow.core.logger import Logger
+from adaflow.core.method import Method
+from adaflow.core.method import is_capturable as is_capturable_method
 from adaflow.core.metric import Metric
 from adaflow.core.networks import Discriminator, Generator
 from adaflow.core.p_controller import PController
@@ -70,6 +72,7 @@ class Run:
 
         self.augment: AugmentPipeline = build_pipeline(config.augment.augs, plugins.augmentations)
         self.controller: PController = build_plugin(config.augment.controller, plugins.p_controllers)
+        self.methods: dict[str, Method] = {text: build_plugin(text, plugins.methods) for text in config.methods}
         self.metrics: dict[str, Metric] = {text: build_plugin(text, plugins.metrics) for text in config.metrics}
         for metric in self.metrics.values():
             metric.check(plugins.features, dataset)
@@ -79,6 +82,10 @@ class Run:
                 f"the p controller {config.augment.controller} compares with images kept out of training",
                 "Set some apart with --val-fraction 0.1.",
             )
+        if self.controller.has_weights:
+            self.augment.weigh(self.controller.weights(self.augment.names))  # an unknown name is found now
+        self.watched = self.augment.names if self.controller.needs_transforms else ()
+        """Transforms for each of which the controller wants to know what D says of reals it changed."""
         self.portions = self._new_portions()
         """This process's part of the present batch."""
         self.state = self._new_state(fresh)
@@ -139,7 +146,7 @@ class Run:
             statistics=Statistics(device),
             plugins=self._stateful_plugins(),
             pl_mean=torch.zeros((), device=device),
-            observed=torch.zeros(OBSERVED, dtype=torch.float64, device=device),
+            observed=torch.zeros(OBSERVED + 2 * len(self.watched), dtype=torch.float64, device=device),
             p=min(max(self.controller.first_p(config.augment.p), 0.0), config.augment.p_max),
         )
 
@@ -150,6 +157,8 @@ class Run:
         if self.world.size > 1:
             return Graphs(None, self.say, "several processes speak to each other within phases")
         unfit = [active.name for active in self.augment.transforms if not is_capturable(active.transform)]
+        unfit += [name for name, method in self.methods.items() if not is_capturable_method(method)]
+        unfit += [self.config.augment.controller] * self.controller.has_weights
         if unfit:
             return Graphs(None, self.say, f"what {', '.join(unfit)} does cannot be recorded")
         return Graphs(CudaRecorder(), self.say)
@@ -165,7 +174,8 @@ class Run:
 
     def _stateful_plugins(self) -> dict[str, Stateful]:
         transforms = {f"augmentation {active.name}": active.transform for active in self.augment.transforms}
-        return {"p controller": self.controller, **transforms}
+        methods = {f"method {name}": method for name, method in self.methods.items()}
+        return {"p controller": self.controller, **transforms, **methods}
 
     @property
     def total_images(self) -> int:

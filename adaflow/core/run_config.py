@@ -121,6 +121,7 @@ class RunConfig:
         precision: what the networks compute in: "fp32", "tf32" or "bf16" (see `core/precision.py`). A new run has it
             chosen for the machine; a run without the setting began when there was float32 only.
         graphs: record the phases of a step as CUDA graphs, on GPUs (see `core/graphs.py`).
+        methods: what else changes training, each with its settings, as in `--methods`.
         metrics: computed at every snapshot, each with its settings.
         loggers: where statistics go.
         init_from: network file whose weights the run starts from, or "".
@@ -138,6 +139,7 @@ class RunConfig:
     preset: str = "auto"
     precision: str = "fp32"
     graphs: bool = True
+    methods: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     loggers: tuple[str, ...] = ("console", "jsonl", "tensorboard")
     init_from: str = ""

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from adaflow.core import losses
 from adaflow.core.distributed import average_gradients
 from adaflow.core.draw import RandomDraws
+from adaflow.core.method import Batch
 from adaflow.core.p_controller import Observation, next_p
 from adaflow.core.portions import Portion
 from adaflow.core.random import normal, uniform
+from adaflow.core.state import OBSERVED
 from adaflow.errors import DivergedError
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ def training_step(run: Run) -> None:
 def load_inputs(run: Run) -> None:
     """Bring to the device what changes from step to step. Losses read it there, and nothing else that changes."""
     run.p.fill_(run.state.p)
+    if run.controller.has_weights:
+        run.augment.weigh(run.controller.weights(run.augment.names))
     for optimizer, rate in run.rates.items():
         rate.fill_(optimizer.param_groups[0]["lr"])
     for portion in run.portions:
@@ -108,7 +112,7 @@ def discriminator_loss(run: Run, portion: Portion) -> Tensor:
     with torch.no_grad():
         ws, fake_labels = sample_ws(run, counters, "D")
         fakes = state.G.synthesis(ws, noise=noise_source(run, counters, "D"))
-    reals, labels = portion.reals()
+    reals, labels = shown_as_real(run, counters, Batch(*portion.reals()), Batch(fakes, fake_labels))
     fakes, reals = augment(run, fakes, counters, "D-fake"), augment(run, reals, counters, "D-real")
     # One pass for both, in which each keeps its own minibatch statistics.
     logits = state.D(torch.cat([fakes, reals]), torch.cat([fake_labels, labels]), parts=2)
@@ -123,10 +127,31 @@ def discriminator_loss(run: Run, portion: Portion) -> Tensor:
             val_logits = discriminate(run, *portion.reals("val"), counters, "D-val")
         sums += [val_logits.sum(), count]
     state.observed[: len(sums)] += torch.stack(sums).detach().double()
+    if run.watched:
+        state.observed[OBSERVED:] += signs_where_fired(run, counters, real_logits)
 
     loss = losses.fake_looking(fake_logits) + losses.real_looking(real_logits)
+    for method in run.methods.values():
+        term = method.discriminator_loss(fake_logits, real_logits)
+        loss = loss if term is None else loss + term
     state.statistics.report("Loss/D/loss", loss)
     return loss
+
+
+def shown_as_real(run: Run, counters: Tensor, reals: Batch, fakes: Batch) -> Batch:
+    """What the methods of the run show D in the place of real images."""
+    draws = RandomDraws(run.config.schedule.seed, "methods", counters)
+    for name, method in run.methods.items():
+        reals = method.reals(reals, fakes, run.p, draws.draw(name))
+    return reals
+
+
+@torch.no_grad()
+def signs_where_fired(run: Run, counters: Tensor, real_logits: Tensor) -> Tensor:
+    """For each watched transform the sum of signs over the reals it changed, then for each their count. [2 K]"""
+    fired = run.augment.fired(run.p, RandomDraws(run.config.schedule.seed, "D-real", counters))
+    changed = torch.stack([fired[name] for name in run.watched]).double()
+    return torch.cat([changed @ real_logits.sign().double().squeeze(1), changed.sum(1)])
 
 
 def r1_loss(run: Run, portion: Portion) -> Tensor:
@@ -226,7 +251,8 @@ def wait_for_numbers(run: Run) -> tuple[list[float], list[float]]:
 def adapt_p(run: Run, observed: list[float]) -> None:
     """Tell the controller what D said since the last time, and take its p."""
     state, config = run.state, run.config
-    sign, real, fake, count, val, val_count = observed
+    sign, real, fake, count, val, val_count = observed[:OBSERVED]
+    signs, counts = observed[OBSERVED:][: len(run.watched)], observed[OBSERVED:][len(run.watched) :]
     seen = Observation(
         p=state.p,
         images=state.images,
@@ -236,7 +262,13 @@ def adapt_p(run: Run, observed: list[float]) -> None:
         score_real=real / count,
         score_fake=fake / count,
         score_val=val / val_count if val_count else None,
+        steps_since=config.augment.interval,
+        p_max=config.augment.p_max,
+        signs={name: s / n if n else None for name, s, n in zip(run.watched, signs, counts, strict=True)},
     )
+    if seen.is_finite():
+        for method in run.methods.values():
+            method.observe(seen)
     state.p, state.saturated = next_p(run.controller, seen, config.augment.p_max)
 
 

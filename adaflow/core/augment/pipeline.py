@@ -8,7 +8,7 @@ depends on its draws alone, not on the rest of the batch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -84,6 +84,16 @@ class AugmentPipeline:
                     f"augmentation {active.name!r} is no transform",
                     f"Inherit from one of {', '.join(kind.__name__ for kind in KINDS)}.",
                 )
+        self._active = tuple(transforms)
+        self._factors: dict[str, float] = {}
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Put the places of all transforms in order, with their present weights."""
+        transforms = [
+            dataclasses.replace(active, weight=active.weight * self._factors.get(active.name, 1.0))
+            for active in self._active
+        ]
         self.geometry_places = _in_order(
             [(a, a.transform) for a in transforms if isinstance(a.transform, GeometryTransform)]
         )
@@ -95,15 +105,42 @@ class AugmentPipeline:
         self.map_places: list[Place[Any]] = [*self.geometry_places, *self.color_places, *self.filter_places]
         places: list[Place[Any]] = [*self.map_places, *self.image_places]
         self.streams = [place.stream for place in places]
-        self.transforms = [ActiveTransform(p.name, p.transform, p.weight) for p in places if p.number == 0]
-        # The first of them may be drawn and done by one native kernel.
-        self.known_places = _known(self.map_places, self.image_places)
+        given = {active.name: active for active in self._active}
+        self.transforms = [given[place.name] for place in places if place.number == 0]
+        self.names = tuple(active.name for active in self.transforms)
+        # The first of them may be drawn and done by one native kernel, which keeps what it knows of them for good.
+        self.known_places = [] if self._factors else _known(self.map_places, self.image_places)
         self.known = Places(
             tuple(FORMULAS.index(_formula(place) or "") for place in self.known_places),
             tuple(_first_setting(place.transform) for place in self.known_places),
             tuple(place.weight for place in self.known_places),
         )
         self.known_streams = tuple(place.stream for place in self.known_places)
+
+    def weigh(self, factors: Mapping[str, float]) -> None:
+        """Multiply the weights that transforms were given by factors of at least 0. Those not named have their own.
+
+        Raises:
+            PluginError: there is no transform of such a name here.
+        """
+        unknown = [name for name in factors if name not in self.names]
+        if unknown:
+            raise PluginError(
+                f"there is no p for {', '.join(map(repr, unknown))}, which this run does not use",
+                f"It uses {', '.join(self.names) or 'no augmentation'}.",
+            )
+        if factors != self._factors:
+            self._factors = dict(factors)
+            self._arrange()
+
+    def fired(self, p: float | Tensor, draws: Draws) -> dict[str, Tensor]:
+        """For each transform the images, [N] bool, that it changes when the pipeline is called with the same draws."""
+        fired: dict[str, Tensor] = {}
+        places: list[Place[Any]] = [*self.map_places, *self.image_places]
+        if places:
+            for place, gate in zip(places, _gates(places, p, draws)[1], strict=True):
+                fired[place.name] = fired[place.name] | gate if place.name in fired else gate
+        return fired
 
     def __call__(self, images: Tensor, p: float | Tensor, draws: Draws) -> Tensor:
         """Augment a batch.
