@@ -79,7 +79,7 @@ def test_built_in_plugins_come_in_through_the_hooks_of_everybody():
 
 
 def test_every_hook_says_what_it_is_for():
-    assert len(HOOKS) == 11
+    assert len(HOOKS) == 12
     for hook in HOOKS:
         assert len(getattr(hookspecs, hook).__doc__) > 40
 
