@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -31,3 +33,29 @@ def list_plugins(plugin: PluginFiles = None, block: Block = None, as_json: Json 
                 typer.echo(f"    {what + ':':19} {', '.join(names)}")
         for line in filter(None, (info.error, info.hint)):
             typer.echo(f"    {line}")
+
+
+@plugins_app.command("new")
+def new_plugin(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What users will type, such as lesion-hair.")],
+    kind: Annotated[
+        str,
+        typer.Option(help="augmentation, p-controller, method, metric, leak-detector, dataset or logger."),
+    ] = "augmentation",
+    package: Annotated[
+        bool, typer.Option("--package", metavar="", help="A package to install, with a test, instead of one file.")
+    ] = False,
+    dest: Annotated[Path, typer.Option(help="The folder it goes to.")] = Path(),
+) -> None:
+    """Begin a plugin of your own: a file that works, to be changed."""
+    from adaflow.core.scaffold import KINDS, write_plugin
+
+    manager = load_plugins(None, None, strict=False)
+    taken = manager.registries[KINDS[kind].hook] if kind in KINDS else None
+    names = {*taken.entries, *taken.aliases} if taken is not None else set()
+    first, *others = write_plugin(name, kind, dest, package, names)
+    for path in (first, *others):
+        typer.echo(str(path))
+    typer.echo(f"\nEdit {first.name}, then:")
+    typer.echo(f"  adaflow plugins check {first}")
+    typer.echo("  " + KINDS[kind].usage.format(name=name, file=first))
