@@ -44,9 +44,10 @@ def described(name: str) -> Iterator[str]:
 def signature(value: Any) -> str:
     try:
         text = str(inspect.signature(value)).replace("adaflow.", "").replace("'", "")
-        return re.sub(r"ForwardRef\((\w+)\)", r"\1", text)
     except (TypeError, ValueError):
         return ""
+    text = re.sub(r"ForwardRef\((\w+)\)", r"\1", text)
+    return re.sub(r"<function (\w+) at 0x\w+>", r"\1", text)
 
 
 if __name__ == "__main__":
