@@ -80,6 +80,10 @@ class Register(Generic[T]):
         """Offer `value` under `name`."""
         self._registry.add(name, value, self._provider)
 
+    def lazy(self, name: str, load: Callable[[], T]) -> None:
+        """Offer under `name` what `load` gives; it is called when the name is first used, not when plugins are loaded."""
+        self._registry.add_lazy(name, load, self._provider)
+
     def alias(self, name: str, meaning: str) -> None:
         """Let `name` stand for a list of names, as `bg` does for `blit,geom`."""
         self._registry.add_alias(name, meaning, self._provider)

@@ -319,15 +319,27 @@ def test_derivatives(name, channels):
     assert torch.autograd.gradgradcheck(augment, images, fast_mode=True)
 
 
-def test_lookup_derivatives():
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_lookup_derivatives(mode, padding, align_corners):
+    rule = (mode, padding, align_corners)
     grid = random_images(2, 4, 3, 2, dtype=torch.float64) * 1.3
     images = random_images(2, 3, 5, 6, dtype=torch.float64).requires_grad_()
-    expected = torch.nn.functional.grid_sample(images, grid, "bilinear", "border", align_corners=True)
-    torch.testing.assert_close(grid_sample(images, grid), expected)
-    assert torch.autograd.gradcheck(lambda x: grid_sample(x, grid).sin(), images)
-    assert torch.autograd.gradgradcheck(lambda x: grid_sample(x, grid).sin(), images)
+    expected = torch.nn.functional.grid_sample(images, grid, mode, padding, align_corners)
+    torch.testing.assert_close(grid_sample(images, grid, *rule), expected)
+    assert torch.autograd.gradcheck(lambda x: grid_sample(x, grid, *rule).sin(), images)
+    assert torch.autograd.gradgradcheck(lambda x: grid_sample(x, grid, *rule).sin(), images)
+    if rule == ("bilinear", "border", True):
+        assert torch.equal(grid_sample(images, grid), grid_sample(images, grid, *rule))
+
+
+def test_lookup_refuses_what_it_cannot_do():
+    images, grid = random_images(2, 3, 5, 6), random_images(2, 4, 3, 2)
     with pytest.raises(ValueError, match="no gradient for the grid"):
-        grid_sample(images, grid.requires_grad_())
+        grid_sample(images, grid.clone().requires_grad_())
+    with pytest.raises(ValueError, match="not linear, border"):
+        grid_sample(images, grid, "linear")
 
 
 def graph_nodes(tensor):
