@@ -34,7 +34,8 @@ from adaflow.registry import Registry
 T = TypeVar("T")
 
 BUILTINS = (
-    *(f"adaflow.plugins.augmentations.{name}" for name in ("blit", "geom", "color", "filter", "noise", "cutout")),
+    *(f"adaflow.plugins.augmentations.{name}" for name in ("blit", "geom", "color", "filter", "noise")),
+    *(f"adaflow.plugins.augmentations.{name}" for name in ("cutout", "kornia")),
     *(f"adaflow.plugins.p_controllers.{name}" for name in ("fixed", "overfitting", "schedules")),
     *(f"adaflow.plugins.datasets.{name}" for name in ("folder", "zipped", "cifar10", "lesions")),
     *(f"adaflow.plugins.features.{name}" for name in ("efficientnet", "torchscript", "dinov2")),

@@ -23,11 +23,13 @@ class Entry(Generic[T]):
         name: what users type.
         load: gives the class, function or object itself; called once, when it is first wanted.
         provider: the name of the plugin that registered it.
+        lazy: whether loading it takes time, so that mere lists of what there is leave it alone.
     """
 
     name: str
     load: Callable[[], T]
     provider: str
+    lazy: bool = False
 
     @cached_property
     def value(self) -> T:
@@ -62,7 +64,8 @@ class Registry(Generic[T]):
         Raises:
             PluginError: the name is malformed or taken.
         """
-        self.add_lazy(name, lambda: value, provider)
+        self._check_name(name, provider)
+        self.entries[name] = Entry(name, lambda: value, provider)
 
     def add_lazy(self, name: str, load: Callable[[], T], provider: str) -> None:
         """Register what `load` will give, when somebody wants it, under `name`.
@@ -71,7 +74,7 @@ class Registry(Generic[T]):
             PluginError: the name is malformed or taken.
         """
         self._check_name(name, provider)
-        self.entries[name] = Entry(name, load, provider)
+        self.entries[name] = Entry(name, load, provider, lazy=True)
 
     def add_alias(self, name: str, meaning: str, provider: str) -> None:
         """Let `name` stand for the list of names in `meaning`, as in `--augs bg` for `blit,geom`.
@@ -113,7 +116,8 @@ class Registry(Generic[T]):
         if near:
             hint = "Did you mean " + " or ".join(near) + "?"
         else:
-            hint = f"Known: {', '.join(known)}." if known else f"No plugin registers a {self.kind}."
+            few = [name for name in known if name in self.aliases or not self.entries[name].lazy]
+            hint = f"Known: {', '.join(few)}." if few else f"No plugin registers a {self.kind}."
         return PluginError(f"there is no {self.kind} named {name!r}", hint)
 
     def _check_name(self, name: str, provider: str) -> None:

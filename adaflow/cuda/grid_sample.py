@@ -6,10 +6,12 @@ derivative is its adjoint, whose derivative is the lookup again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 _MODES = ("bilinear", "nearest", "bicubic")
 _PADDINGS = ("zeros", "border", "reflection")
@@ -79,3 +81,29 @@ class _Adjoint(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (grid,) = ctx.saved_tensors
         return _Lookup.apply(gradients[0], grid, ctx.rule), None, None, None  # type: ignore[no-untyped-call]
+
+
+class TwiceDifferentiable(TorchFunctionMode):
+    """Within it, `torch.nn.functional.grid_sample`, whoever calls it, is the lookup of this module.
+
+    For the warps of other libraries, whose grids depend on nothing that wants a gradient. It holds in this thread only.
+    """
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, arguments: tuple[Any, ...] = (), settings: Any = None
+    ) -> Any:
+        """What a function of torch gives."""
+        if function is torch.nn.functional.grid_sample:
+            function = _as_torch_does
+        return function(*arguments, **(settings or {}))
+
+
+def _as_torch_does(
+    input: Tensor,  # noqa: A002
+    grid: Tensor,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = None,
+) -> Tensor:
+    """The lookup, with the names and defaults of torch's."""
+    return grid_sample(input, grid, mode, padding_mode, bool(align_corners))
