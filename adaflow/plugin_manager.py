@@ -82,7 +82,7 @@ class Register(Generic[T]):
         self._registry.add(name, value, self._provider)
 
     def lazy(self, name: str, load: Callable[[], T]) -> None:
-        """Offer under `name` what `load` gives; it is called when the name is first used, not when plugins are loaded."""
+        """Offer under `name` what `load` gives; called when the name is first used, not when plugins are loaded."""
         self._registry.add_lazy(name, load, self._provider)
 
     def alias(self, name: str, meaning: str) -> None:

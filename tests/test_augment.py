@@ -339,7 +339,7 @@ def test_lookup_refuses_what_it_cannot_do():
     images, grid = random_images(2, 3, 5, 6), random_images(2, 4, 3, 2)
     with pytest.raises(ValueError, match="no gradient for the grid"):
         grid_sample(images, grid.clone().requires_grad_())
-    with pytest.raises(ValueError, match="not linear, border"):
+    with pytest.raises(ValueError, match="not linear with border"):
         grid_sample(images, grid, "linear")
 
 

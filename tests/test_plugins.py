@@ -326,7 +326,9 @@ def test_what_is_registered_lazily_is_loaded_once_when_it_is_wanted():
     assert error.value.hint == "Known: early."
 
 
-LAZY = HOOK + """def register_augmentations(register):
+LAZY = (
+    HOOK
+    + """def register_augmentations(register):
     def absent():
         import nowhere_at_all
     def sorry():
@@ -335,6 +337,7 @@ LAZY = HOOK + """def register_augmentations(register):
     register.lazy('absent', absent)
     register.lazy('sorry', sorry)
 """
+)
 
 
 def test_what_cannot_be_loaded_lazily_is_named_and_harms_nobody(tmp_path, cli):

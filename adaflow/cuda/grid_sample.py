@@ -35,7 +35,7 @@ def grid_sample(
         grid: [N, h, w, 2], (x, y) from -1, the centre of the first pixel, to 1, that of the last; or, unless
             `align_corners`, from the outer edge of the first to that of the last. It gets no gradient.
         mode: bilinear, nearest or bicubic.
-        padding_mode: what is outside of the image: zeros, the border's value (border), or its mirror image (reflection).
+        padding_mode: what is outside of the image: zeros, the border's value (border) or its mirror image (reflection).
         align_corners: see `grid`.
 
     Returns:
@@ -47,7 +47,9 @@ def grid_sample(
     if grid.requires_grad:
         raise ValueError("grid_sample gives no gradient for the grid: detach it")
     if mode not in _MODES or padding_mode not in _PADDINGS:
-        raise ValueError(f"grid_sample knows {', '.join(_MODES)} and {', '.join(_PADDINGS)}, not {mode}, {padding_mode}")
+        raise ValueError(
+            f"grid_sample knows {', '.join(_MODES)} and {', '.join(_PADDINGS)}, not {mode}, {padding_mode}"
+        )
     rule = _Rule(_MODES.index(mode), _PADDINGS.index(padding_mode), align_corners)
     sampled: Tensor = _Lookup.apply(images, grid, rule)  # type: ignore[no-untyped-call]
     return sampled
@@ -99,7 +101,7 @@ class TwiceDifferentiable(TorchFunctionMode):
 
 
 def _as_torch_does(
-    input: Tensor,  # noqa: A002
+    input: Tensor,
     grid: Tensor,
     mode: str = "bilinear",
     padding_mode: str = "zeros",

@@ -39,6 +39,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "RandomHue": {"hue": (-0.5, 0.5)},
     "RandomJPEG": {"jpeg_quality": (50.0, 50.0)},
     "RandomMotionBlur": {"kernel_size": 7, "angle": (-180.0, 180.0), "direction": (-1.0, 1.0)},
+    "RandomRain": {"number_of_drops": (10, 40)},
     "RandomRotation": {"degrees": (-180.0, 180.0)},
     "RandomRotation90": {"times": (0, 3)},
     "RandomSaturation": {"saturation": (0.5, 1.5)},
@@ -47,8 +48,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "RandomSolarize": {"thresholds": (0.4, 0.6), "additions": (-0.1, 0.1)},
     "RandomTranslate": {"translate_x": (-0.1, 0.1), "translate_y": (-0.1, 0.1)},
 }
-"""Class → settings that kornia leaves open, or at a value that changes nothing; or where kornia's default is a number and
-stands for a range, that range, so that other ranges can be given, too."""
+"""Class → settings that kornia leaves open or at a value that changes nothing; the number of raindrops, which else
+cover a small image; ranges where kornia's default is a number that stands for one, so that others can be given."""
 
 NEEDS_RGB = (
     *("ColorJiggle", "ColorJitter", "RandomGrayscale", "RandomHue", "RandomJPEG", "RandomPlanckianJitter"),
@@ -60,8 +61,8 @@ ALONE = (
     *("ColorJiggle", "ColorJitter", "RandomChannelDropout", "RandomGaussianNoise", "RandomMotionBlur"),
     *("RandomPlasmaBrightness", "RandomPlasmaContrast", "RandomPlasmaShadow", "RandomRain"),
 )
-"""These are applied image by image: they have parameters that belong to a batch, not to an image, or in some versions of
-kornia draw while they are applied."""
+"""These are applied image by image: they have parameters that belong to a batch, not to an image, or in some versions
+of kornia draw while they are applied."""
 
 PAIRS = {"RandomElasticTransform": ("kernel_size", "sigma", "alpha")}
 """Class → settings where a number stands for two of it."""
@@ -83,16 +84,16 @@ class KorniaTransform(ImageTransform):
         """Try the settings: kornia checks many of them only when it is applied, and some need a large image."""
         super().__post_init__()
         try:
-            self._try(64)
-        except Exception:
             try:
+                self._try(64)
+            except Exception:
                 self._try(1024)
-            except Exception as error:
-                settings = [(f.name, getattr(self, f.name), f.default) for f in dataclasses.fields(self)]
-                given = [f"{name}={value!r}" for name, value, default in settings if value != default]
-                raise ConfigError(
-                    f"kornia does not take {', '.join(given) or 'its defaults'}", f"kornia says: {_words(error)}."
-                ) from error
+        except Exception as error:
+            settings = [(f.name, getattr(self, f.name), f.default) for f in dataclasses.fields(self)]
+            given = ", ".join(f"{name}={value!r}" for name, value, default in settings if value != default)
+            raise ConfigError(
+                f"kornia does not take {given or 'its defaults'}", f"kornia says: {_words(error)}."
+            ) from error
 
     def apply(self, images: Tensor, draw: Draw) -> Tensor:
         """The images as kornia changes them, computed in float32 at least; a fourth channel besides RGB stays."""
@@ -106,21 +107,23 @@ class KorniaTransform(ImageTransform):
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
+            size = f"{channels} channels, {height}×{width} pixels"
             raise ConfigError(
-                f"kornia.{type(self).__name__} cannot be applied to images of {channels} channels, {height}×{width} pixels",
-                f"kornia says: {_words(error)}.",
+                f"kornia.{type(self).__name__} cannot be applied to images of {size}", f"kornia says: {_words(error)}."
             ) from error
         return changed if colors is images else torch.cat((changed, images[:, 3:]), dim=1)
 
     def _changed(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
         """[n, C, H, W] in [0, 1], each image changed with the numbers of its seed."""
-        # A new one each time, for they keep what they were applied to.
-        module = self._module(*images.shape[2:])
+        module = self._module(*images.shape[2:])  # a new one, for it keeps what it was applied to
         with torch.random.fork_rng(devices=()), TwiceDifferentiable():
             if self.alone:
-                return torch.cat([_seeded(seed, module, image[None]) for seed, image in zip(seeds, images, strict=True)])
-            shape = (1, *images.shape[1:])
-            return module(images, params=_joined([_seeded(seed, module.forward_parameters, shape) for seed in seeds]))
+                each = [_seeded(seed, module, image[None]) for seed, image in zip(seeds, images, strict=True)]
+                return torch.cat(each)
+            one = (1, *images.shape[1:])
+            parameters = [_seeded(seed, module.forward_parameters, one) for seed in seeds]
+            together: Tensor = module(images, params=_joined(parameters))
+            return together
 
     def _module(self, height: int, width: int) -> Any:
         """The object of kornia, for images of this size."""
@@ -129,12 +132,14 @@ class KorniaTransform(ImageTransform):
         for setting in PAIRS.get(name, ()):
             if not isinstance(settings[setting], tuple | list):
                 settings[setting] = (settings[setting], settings[setting])
+            if len(settings[setting]) != 2:
+                raise ValueError(f"{setting} is a number, or two")
         for setting in TENSORS.get(name, ()):
             if settings[setting] is not None:
                 settings[setting] = torch.tensor(settings[setting])
         if "size" in inspect.signature(self.kornia_class).parameters:
             settings["size"] = (height, width)
-        return type(self).kornia_class(**settings, p=1.0)
+        return self.kornia_class(**settings, p=1.0)
 
     @torch.no_grad()
     def _try(self, size: int) -> None:
@@ -149,7 +154,7 @@ def kornia_transform(name: str) -> type[KorniaTransform]:
     Raises:
         PluginError: this kornia has no such class.
     """
-    import kornia  # takes a second
+    import kornia.augmentation  # takes a second
 
     kornia_class = getattr(kornia.augmentation, name, None)
     if kornia_class is None:
