@@ -47,9 +47,7 @@ def grid_sample(
     if grid.requires_grad:
         raise ValueError("grid_sample gives no gradient for the grid: detach it")
     if mode not in _MODES or padding_mode not in _PADDINGS:
-        raise ValueError(
-            f"grid_sample knows {', '.join(_MODES)} and {', '.join(_PADDINGS)}, not {mode}, {padding_mode}"
-        )
+        raise ValueError(f"grid_sample has {', '.join((*_MODES, *_PADDINGS))}; not {mode} with {padding_mode}")
     rule = _Rule(_MODES.index(mode), _PADDINGS.index(padding_mode), align_corners)
     sampled: Tensor = _Lookup.apply(images, grid, rule)  # type: ignore[no-untyped-call]
     return sampled
