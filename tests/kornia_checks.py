@@ -90,7 +90,7 @@ def graph_nodes(tensor: torch.Tensor) -> set[str]:
 
 
 def keeps_shape_and_changes_images(transform: KorniaTransform) -> bool:
-    """does nothing, or changes shape, type or the images it is given."""
+    """does nothing, or changes the shape or the images it is given, or computes in bfloat16."""
     for channels in (3, 1):
         for dtype in (torch.float32, torch.bfloat16):
             before = images(4, channels, dtype, width=28)
@@ -99,6 +99,8 @@ def keeps_shape_and_changes_images(transform: KorniaTransform) -> bool:
             if after.shape != before.shape or not torch.equal(before, copy) or not after.isfinite().all():
                 return False
             if channels == 3 and torch.equal(after.to(dtype), before):
+                return False
+            if not torch.equal(after.float(), changed(transform, before.float())):
                 return False
     return True
 

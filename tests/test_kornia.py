@@ -15,7 +15,7 @@ from adaflow.core.leakcheck import _transforms
 from adaflow.errors import ConfigError, PluginError
 from adaflow.plugin_manager import PluginManager
 from adaflow.plugins.augmentations.kornia import CLASSES
-from adaflow.plugins.augmentations.kornia_transform import _seeds, kornia_transform
+from adaflow.plugins.augmentations.kornia_transform import _joined, _seeds, kornia_transform
 from tests.kornia_checks import (
     INFINITE_GRADIENT,
     NO_GRADIENT,
@@ -218,6 +218,14 @@ def test_seeds_have_63_bits_of_their_own():
     # A bit is set in half of them; one chance in 10⁹ for any of the 63 to fail (6.6 standard deviations).
     for bit in range(63):
         assert abs(sum(seed >> bit & 1 for seed in seeds) - 2000) < 6.6 * 4000**0.5 / 2
+
+
+def test_parameters_of_images_are_joined_to_those_of_a_batch():
+    of_image = {"angle": torch.tensor([0.5]), "forward_input_shape": torch.tensor([1, 3, 8, 9])}
+    joined = _joined([of_image] * 4)
+    assert joined["angle"].tolist() == [0.5] * 4
+    assert joined["forward_input_shape"].tolist() == [4, 3, 8, 9]
+    assert of_image["forward_input_shape"].tolist() == [1, 3, 8, 9]
 
 
 def test_gates_are_the_pipelines():

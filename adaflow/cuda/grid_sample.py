@@ -92,18 +92,8 @@ class TwiceDifferentiable(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, arguments: tuple[Any, ...] = (), settings: Any = None
     ) -> Any:
-        """What a function of torch gives."""
-        if function is torch.nn.functional.grid_sample:
-            function = _as_torch_does
-        return function(*arguments, **(settings or {}))
-
-
-def _as_torch_does(
-    input: Tensor,
-    grid: Tensor,
-    mode: str = "bilinear",
-    padding_mode: str = "zeros",
-    align_corners: bool | None = None,
-) -> Tensor:
-    """The lookup, with the names and defaults of torch's."""
-    return grid_sample(input, grid, mode, padding_mode, bool(align_corners))
+        """What a function of torch gives. `grid_sample` fills in its defaults before it asks here."""
+        if function is not torch.nn.functional.grid_sample:
+            return function(*arguments, **(settings or {}))
+        images, grid = arguments
+        return grid_sample(images, grid, settings["mode"], settings["padding_mode"], bool(settings["align_corners"]))
