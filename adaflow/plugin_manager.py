@@ -34,7 +34,8 @@ from adaflow.registry import Registry
 T = TypeVar("T")
 
 BUILTINS = (
-    *(f"adaflow.plugins.augmentations.{name}" for name in ("blit", "geom", "color", "filter", "noise", "cutout")),
+    *(f"adaflow.plugins.augmentations.{name}" for name in ("blit", "geom", "color", "filter", "noise")),
+    *(f"adaflow.plugins.augmentations.{name}" for name in ("cutout", "kornia")),
     *(f"adaflow.plugins.p_controllers.{name}" for name in ("fixed", "overfitting", "schedules")),
     *(f"adaflow.plugins.datasets.{name}" for name in ("folder", "zipped", "cifar10", "lesions")),
     *(f"adaflow.plugins.features.{name}" for name in ("efficientnet", "torchscript", "dinov2")),
@@ -80,6 +81,10 @@ class Register(Generic[T]):
     def __call__(self, name: str, value: T) -> None:
         """Offer `value` under `name`."""
         self._registry.add(name, value, self._provider)
+
+    def lazy(self, name: str, load: Callable[[], T]) -> None:
+        """Offer under `name` what `load` gives; called when the name is first used, not when plugins are loaded."""
+        self._registry.add_lazy(name, load, self._provider)
 
     def alias(self, name: str, meaning: str) -> None:
         """Let `name` stand for a list of names, as `bg` does for `blit,geom`."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, TypeVar
 
-from adaflow.errors import PluginError
+from adaflow.errors import AdaflowError, PluginError
 
 T = TypeVar("T")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}")
@@ -20,13 +21,29 @@ class Entry(Generic[T]):
 
     Args:
         name: what users type.
-        value: the class, function or object itself.
+        load: gives the class, function or object itself; called once, when it is first wanted.
         provider: the name of the plugin that registered it.
+        lazy: whether loading it takes time, so that mere lists of what there is leave it alone.
     """
 
     name: str
-    value: T
+    load: Callable[[], T]
     provider: str
+    lazy: bool = False
+
+    @cached_property
+    def value(self) -> T:
+        """The class, function or object itself.
+
+        Raises:
+            PluginError: it was registered lazily and cannot be loaded.
+        """
+        try:
+            return self.load()
+        except Exception as error:
+            what = error.message if isinstance(error, AdaflowError) else f"{type(error).__name__}: {error}"
+            hint = error.hint if isinstance(error, AdaflowError) else ""
+            raise PluginError(f"{self.name!r} of plugin {self.provider} cannot be used: {what}", hint) from error
 
 
 class Registry(Generic[T]):
@@ -48,7 +65,16 @@ class Registry(Generic[T]):
             PluginError: the name is malformed or taken.
         """
         self._check_name(name, provider)
-        self.entries[name] = Entry(name, value, provider)
+        self.entries[name] = Entry(name, lambda: value, provider)
+
+    def add_lazy(self, name: str, load: Callable[[], T], provider: str) -> None:
+        """Register what `load` will give, when somebody wants it, under `name`.
+
+        Raises:
+            PluginError: the name is malformed or taken.
+        """
+        self._check_name(name, provider)
+        self.entries[name] = Entry(name, load, provider, lazy=True)
 
     def add_alias(self, name: str, meaning: str, provider: str) -> None:
         """Let `name` stand for the list of names in `meaning`, as in `--augs bg` for `blit,geom`.
@@ -57,7 +83,7 @@ class Registry(Generic[T]):
             PluginError: the name is malformed or taken.
         """
         self._check_name(name, provider)
-        self.aliases[name] = Entry(name, meaning, provider)
+        self.aliases[name] = Entry(name, lambda: meaning, provider)
 
     def __getitem__(self, name: str) -> Entry[T]:
         """The entry of that name.
@@ -90,7 +116,8 @@ class Registry(Generic[T]):
         if near:
             hint = "Did you mean " + " or ".join(near) + "?"
         else:
-            hint = f"Known: {', '.join(known)}." if known else f"No plugin registers a {self.kind}."
+            few = [name for name in known if name in self.aliases or not self.entries[name].lazy]
+            hint = f"Known: {', '.join(few)}." if few else f"No plugin registers a {self.kind}."
         return PluginError(f"there is no {self.kind} named {name!r}", hint)
 
     def _check_name(self, name: str, provider: str) -> None:

@@ -1,5 +1,6 @@
 """The augmentation pipeline: gates, statistics, independence, derivatives, sizes, and what plugins may do."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -15,12 +16,12 @@ from adaflow.core.augment.matrices import invert, rotation, scaling, translation
 from adaflow.core.augment.resample import copy_pixels, resample
 from adaflow.core.augment.transform import GeometryTransform, ImageTransform, Transform, parameter
 from adaflow.core.draw import PercentileDraws, RandomDraws
-from adaflow.cuda.grid_sample import grid_sample
+from adaflow.cuda.grid_sample import TwiceDifferentiable, grid_sample
 from adaflow.cuda.library import reference_ops
 from adaflow.errors import PluginError
 from adaflow.plugin_manager import PluginManager
 
-REGISTRY = PluginManager(environ={"ADAFLOW_NO_PLUGINS": "1"}).augmentations
+REGISTRY = PluginManager(block=["kornia"], environ={"ADAFLOW_NO_PLUGINS": "1"}).augmentations
 NAMES = [entry.name for entry in REGISTRY]
 RARE = 1e-6  # a statistical test here fails by chance this often
 MANY = 6000
@@ -319,15 +320,47 @@ def test_derivatives(name, channels):
     assert torch.autograd.gradgradcheck(augment, images, fast_mode=True)
 
 
-def test_lookup_derivatives():
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_lookup_derivatives(mode, padding, align_corners):
+    rule = (mode, padding, align_corners)
     grid = random_images(2, 4, 3, 2, dtype=torch.float64) * 1.3
     images = random_images(2, 3, 5, 6, dtype=torch.float64).requires_grad_()
-    expected = torch.nn.functional.grid_sample(images, grid, "bilinear", "border", align_corners=True)
-    torch.testing.assert_close(grid_sample(images, grid), expected)
-    assert torch.autograd.gradcheck(lambda x: grid_sample(x, grid).sin(), images)
-    assert torch.autograd.gradgradcheck(lambda x: grid_sample(x, grid).sin(), images)
+    expected = torch.nn.functional.grid_sample(images, grid, mode, padding, align_corners)
+    torch.testing.assert_close(grid_sample(images, grid, *rule), expected)
+    assert torch.autograd.gradcheck(lambda x: grid_sample(x, grid, *rule).sin(), images)
+    assert torch.autograd.gradgradcheck(lambda x: grid_sample(x, grid, *rule).sin(), images)
+    if rule == ("bilinear", "border", True):
+        assert torch.equal(grid_sample(images, grid), grid_sample(images, grid, *rule))
+
+
+def test_lookup_refuses_what_it_cannot_do():
+    images, grid = random_images(2, 3, 5, 6), random_images(2, 4, 3, 2)
     with pytest.raises(ValueError, match="no gradient for the grid"):
-        grid_sample(images, grid.requires_grad_())
+        grid_sample(images, grid.clone().requires_grad_())
+    with pytest.raises(ValueError, match="not linear with border"):
+        grid_sample(images, grid, "linear")
+
+
+def test_the_lookup_of_others_is_ours_within_a_block():
+    """Whatever way it is called; the values are torch's; its own is back afterwards, and in other threads."""
+    images, grid = random_images(2, 3, 5, 6).requires_grad_(), random_images(2, 4, 3, 2) * 1.3
+    for call in (
+        lambda: torch.nn.functional.grid_sample(images, grid, align_corners=False),
+        lambda: torch.nn.functional.grid_sample(images, grid, "bicubic", "border", True),
+        lambda: torch.nn.functional.grid_sample(input=images, grid=grid, padding_mode="reflection", align_corners=True),
+    ):
+        expected = call()
+        with TwiceDifferentiable():
+            ours = call()
+            with ThreadPoolExecutor() as pool:
+                elsewhere = pool.submit(call).result()
+        torch.testing.assert_close(ours, expected)
+        assert "Lookup" in ours.grad_fn.name()
+        assert "GridSampler" in expected.grad_fn.name()
+        assert "GridSampler" in elsewhere.grad_fn.name()
+        assert "GridSampler" in call().grad_fn.name()
 
 
 def graph_nodes(tensor):

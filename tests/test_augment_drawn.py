@@ -21,7 +21,7 @@ from adaflow.cuda.library import native, recorded_calls, reference_ops, self_tes
 from adaflow.plugin_manager import PluginManager
 from adaflow.plugins.augmentations.geom import Scale
 
-REGISTRY = PluginManager(environ={"ADAFLOW_NO_PLUGINS": "1"}).augmentations
+REGISTRY = PluginManager(block=["kornia"], environ={"ADAFLOW_NO_PLUGINS": "1"}).augmentations
 DRAWING = "adaflow_draw_f32"
 FAR = 2**40  # the number of an image that takes more than 32 bits
 SETTINGS = "xint(max=0.4),scale(std=0.5),rotate(max=0.2),aniso(std=0.1),xfrac(std=0.3),brightness(std=0.4)," + (

@@ -297,6 +297,78 @@ def test_registry_suggests_near_names():
     assert error.value.hint == "Known: all, rotate."
 
 
+def test_what_is_registered_lazily_is_loaded_once_when_it_is_wanted():
+    registry: Registry[list[int]] = Registry("thing")
+    loads: list[int] = []
+
+    def load():
+        loads.append(1)
+        return [len(loads)]
+
+    registry.add_lazy("late", load, "a")
+    registry.add("early", [0], "a")
+    assert [entry.name for entry in registry] == ["early", "late"]
+    assert "late" in registry
+    entry = registry["late"]
+    assert (entry.name, entry.provider, entry.lazy, registry["early"].lazy, loads) == ("late", "a", True, False, [])
+    assert registry["late"].value == [1]
+    assert registry["late"].value is entry.value
+    assert loads == [1]
+    with pytest.raises(PluginError, match="'late', which plugin a already has"):
+        registry.add("late", [2], "b")
+    with pytest.raises(PluginError, match="'late', which plugin a already has"):
+        registry.add_lazy("late", load, "b")
+    with pytest.raises(PluginError) as error:
+        _ = registry["lat"]
+    assert "late" in error.value.hint
+    with pytest.raises(PluginError) as error:
+        _ = registry["zzz"]
+    assert error.value.hint == "Known: early."
+
+
+LAZY = (
+    HOOK
+    + """def register_augmentations(register):
+    def absent():
+        import nowhere_at_all
+    def sorry():
+        from adaflow.errors import ConfigError
+        raise ConfigError('it is Sunday', 'Come back tomorrow.')
+    register.lazy('absent', absent)
+    register.lazy('sorry', sorry)
+"""
+)
+
+
+def test_what_cannot_be_loaded_lazily_is_named_and_harms_nobody(tmp_path, cli):
+    path = write(tmp_path, "lazy.py", LAZY)
+    manager = PluginManager([path], environ=ALONE)
+    manager.require_named()
+    assert manager.infos[-1].registered == {"augmentation": ["absent", "sorry"]}
+    for _ in range(2):
+        with pytest.raises(PluginError) as error:
+            _ = manager.augmentations["absent"].value
+        assert error.value.message == (
+            "'absent' of plugin lazy cannot be used: ModuleNotFoundError: No module named 'nowhere_at_all'"
+        )
+    with pytest.raises(PluginError) as error:
+        _ = manager.augmentations["sorry"].value
+    assert (error.value.message, error.value.hint) == (
+        "'sorry' of plugin lazy cannot be used: it is Sunday",
+        "Come back tomorrow.",
+    )
+
+    result = cli("train", *cli.small_run, "--dry-run", "--plugin", path, "--augs", "blit,absent")
+    assert result.code == 3
+    assert result.err.count("\n") == 1
+    assert "'absent' of plugin lazy cannot be used" in result.err
+    rows = {row["name"]: row for row in json.loads(cli("augs", "list", "--plugin", path, "--json").out)["transforms"]}
+    assert rows["absent"]["kind"] == "unknown"
+    assert rows["absent"]["summary"].startswith("'absent' of plugin lazy cannot be used")
+    assert rows["xflip"]["kind"] == "geometry"
+    assert "2 transforms of lazy:\nabsent, sorry\n" in cli("augs", "list", "--plugin", path).out
+
+
 RAISING = HOOK + "def tick(run):\n    {}\n"
 
 

@@ -109,9 +109,10 @@ def test_which_transforms(registry, spec, expected):
     assert names(build_pipeline(spec, registry)) == expected
 
 
-def test_eighteen_transforms(registry):
-    assert len(registry) == 18
-    assert all(entry.value.__doc__ and not entry.value.__doc__.startswith(entry.value.__name__) for entry in registry)
+def test_eighteen_transforms_of_our_own(registry):
+    own = [entry for entry in registry if entry.provider != "kornia"]
+    assert len(own) == 18
+    assert all(entry.value.__doc__ and not entry.value.__doc__.startswith(entry.value.__name__) for entry in own)
 
 
 def weights(pipeline):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated
 
 import typer
@@ -17,15 +18,19 @@ app.add_typer(augs_app, name="augs")
 
 @augs_app.command("list")
 def list_augs(plugin: PluginFiles = None, block: Block = None, as_json: Json = False) -> None:
-    """Every transform with its kind, settings and plugin, and the short names for lists of them."""
+    """Every transform with its kind, settings and plugin, and the short names for lists of them.
+
+    Of a library such as kornia, only the names, unless --json is given.
+    """
     from adaflow.core.augment.describe import describe_transforms
 
     manager = load_plugins(plugin, block, strict=False)
-    rows = describe_transforms(manager.augmentations)
     aliases = {alias.name: alias.value for alias in manager.augmentations.aliases.values()}
     if as_json:
+        rows = describe_transforms(manager.augmentations)
         typer.echo(json.dumps({"transforms": rows, "aliases": aliases}, indent=2))
         return
+    rows = describe_transforms(entry for entry in manager.augmentations if not entry.lazy)
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -36,10 +41,14 @@ def list_augs(plugin: PluginFiles = None, block: Block = None, as_json: Json = F
         table.add_row(*(Text(row[key]) for key in ("name", "kind", "settings", "plugin", "summary")))
     console = Console()
     console.print(table)
-    names = Table("short name", "stands for", box=SIMPLE_HEAD, pad_edge=False)
+    for library in sorted({entry.provider for entry in manager.augmentations if entry.lazy}):
+        names = [entry.name for entry in manager.augmentations if entry.lazy and entry.provider == library]
+        typer.echo(f"{len(names)} transforms of {library}:\n{fill(', '.join(names), min(console.width, 120))}")
+        typer.echo()
+    short = Table("short name", "stands for", box=SIMPLE_HEAD, pad_edge=False)
     for name, value in aliases.items():
-        names.add_row(name, value)
-    console.print(names)
+        short.add_row(name, value)
+    console.print(short)
     for sentence in manager.failed():
         typer.echo(f"Note: {sentence}.", err=True)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import Annotated
 
 import typer
@@ -23,6 +25,7 @@ def list_plugins(plugin: PluginFiles = None, block: Block = None, as_json: Json 
     if as_json:
         typer.echo(json.dumps([asdict(info) for info in manager.infos], indent=2))
         return
+    width = min(get_terminal_size().columns, 120)
     for info in manager.infos:
         name = typer.style(info.name, bold=True)
         status = typer.style(info.status, fg=typer.colors.RED if info.status == "failed" else None)
@@ -30,7 +33,9 @@ def list_plugins(plugin: PluginFiles = None, block: Block = None, as_json: Json 
         listens = [hook for hook in info.hooks if not hook.startswith("register_")]
         for what, names in [*info.registered.items(), ("listens to", listens)]:
             if names:
-                typer.echo(f"    {what + ':':19} {', '.join(names)}")
+                start = f"    {what + ':':19} "
+                lines = wrap(", ".join(names), width - len(start), break_long_words=False, break_on_hyphens=False)
+                typer.echo(start + f"\n{' ' * len(start)}".join(lines))
         for line in filter(None, (info.error, info.hint)):
             typer.echo(f"    {line}")
 

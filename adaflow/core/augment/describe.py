@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Iterable
 
 from adaflow.core.augment.transform import ColorTransform, FilterTransform, GeometryTransform, ImageTransform, Transform
-from adaflow.registry import Registry
+from adaflow.errors import PluginError
+from adaflow.registry import Entry
 
 KIND_NAMES = {
     GeometryTransform: "geometry",
@@ -16,18 +18,19 @@ KIND_NAMES = {
 }
 
 
-def describe_transforms(registry: Registry[type[Transform]]) -> list[dict[str, str]]:
+def describe_transforms(entries: Iterable[Entry[type[Transform]]]) -> list[dict[str, str]]:
     """One row a transform: name, kind, settings with their defaults, plugin, and the first line of its docstring."""
-    return [
-        {
-            "name": entry.name,
-            "kind": kind_name(entry.value),
-            "settings": ", ".join(_settings(entry.value)),
-            "plugin": entry.provider,
-            "summary": (inspect.getdoc(entry.value) or "").split("\n")[0],
-        }
-        for entry in registry
-    ]
+    return [_row(entry) for entry in entries]
+
+
+def _row(entry: Entry[type[Transform]]) -> dict[str, str]:
+    row = {"name": entry.name, "kind": "unknown", "settings": "", "plugin": entry.provider}
+    try:
+        transform = entry.value
+    except PluginError as error:
+        return row | {"summary": error.message}
+    summary = (inspect.getdoc(transform) or "").split("\n")[0]
+    return row | {"kind": kind_name(transform), "settings": ", ".join(_settings(transform)), "summary": summary}
 
 
 def kind_name(transform: type[Transform]) -> str:
