@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import linalg
+from scipy import linalg  # type: ignore[import-untyped]
 from torch import Tensor
 
+from adaflow.core.augment.bands import BANDS, normalised_gains
 from adaflow.core.augment.transform import ColorTransform, FilterTransform, GeometryTransform, ImageTransform, Transform
 from adaflow.core.draw import Draw
 
@@ -50,7 +51,8 @@ class EvenDraw(Draw):
     def unit(self, shape: tuple[int, ...] = ()) -> Tensor:
         """[n, *shape] float32, the next coordinates of the points."""
         end = self.used + math.prod(shape)
-        points = torch.quasirandom.SobolEngine(end).draw(self.points, dtype=torch.float64)[self.chosen, self.used :]
+        engine = torch.quasirandom.SobolEngine(end)  # type: ignore[no-untyped-call]
+        points = engine.draw(self.points, dtype=torch.float64)[self.chosen, self.used :]
         self.used = end
         return (points + 0.5 / self.points).float().reshape(self.n, *shape)
 
@@ -142,8 +144,16 @@ def find_family(transform: Transform, resolution: int) -> Family | Erasure:
             maps = transform.matrix(draw).double()
             return Family(_axes(maps.numpy(), {(row, 3): "offset" for row in range(3)}), draw.used)
         assert isinstance(transform, FilterTransform)
-        # The ratio to the other bands. That all are normalised together, which changes the contrast, is left out.
-        return Family(_axes(transform.gain(draw).double().numpy()[:, None, None], {}), draw.used)
+        return Family(_band_axes(transform, draw), draw.used)
+
+
+def _band_axes(transform: FilterTransform, draw: Draw) -> tuple[Axis, ...]:
+    """Logarithms of what a band and the other bands are multiplied by: the filter's power is normalised."""
+    gain = transform.gain(draw)
+    if not (gain > 0).all():
+        raise UnknownFamilyError("some of its gains are not above 0, which cannot be undone")
+    factors = normalised_gains(transform.band, gain)[:, [transform.band, (transform.band + 1) % BANDS]]
+    return _lines(factors.double().log().numpy(), ["factor of the band", "factor of the others"])
 
 
 def _axes(maps: Floats, names: dict[tuple[int, int], str]) -> tuple[Axis, ...]:
@@ -189,7 +199,7 @@ def _diagonal_axes(maps: Floats, some: Floats) -> tuple[Axis, ...]:
     if np.abs(eigenvalues).min() < 1e-9:
         raise UnknownFamilyError("some of its maps flatten what they act on, which cannot be undone")
     logarithms = np.log(np.abs(eigenvalues))
-    lines = _lines(logarithms, ["factor"] * logarithms.shape[1]) if np.abs(logarithms).max() > 1e-5 else ()
+    lines = _lines(logarithms, ["factor"] * logarithms.shape[1])
     circles: list[Axis] = []
     for angle in np.angle(eigenvalues).T:
         turn = np.exp(1j * angle)
@@ -201,6 +211,8 @@ def _diagonal_axes(maps: Floats, some: Floats) -> tuple[Axis, ...]:
 
 def _lines(columns: Floats, names: list[str]) -> tuple[Axis, ...]:
     """Those columns [n, k], in order, of which the others are combinations."""
+    if np.abs(columns).max() < 1e-6:
+        return ()
     triangle, pivots = linalg.qr(columns, mode="r", pivoting=True)
     rank = int((np.abs(np.diag(triangle)) > TOLERANCE * abs(triangle[0, 0])).sum())
     return tuple(Axis(names[column], columns[:, column]) for column in sorted(pivots[:rank]))

@@ -20,7 +20,10 @@ from adaflow.core.augment.spectrum import Spectrum, spectrum_of
 from adaflow.core.augment.transform import FilterTransform
 from adaflow.errors import AdaflowError
 
-FILTER_NOTE = "The gain against the other bands is meant; that the filter's power is normalised is left out."
+FILTER_NOTE = (
+    "Of the band and the others together, for the filter's power is normalised: a curve in a plane. "
+    "Their ratio alone would be a line."
+)
 DIRECTIONS_NOTE = "Seen along some directions of the space of images, not all of them."
 ERASURE_NOTE = "It forms no group, for what it erases has no way back; the eigenvalues are the chances to be spared."
 
@@ -56,7 +59,7 @@ class Safety:
             text = "Stops being invertible only at p = 1"
         else:
             text = f"Stops being invertible at p = {self.singular_at:.2f}"
-        before = [p for p, value in self.eigenvalues.items() if 0 < value and p < (self.singular_at or 2.0)]
+        before = [p for p, value in self.eigenvalues.items() if value > 0 and p < (self.singular_at or 2.0)]
         if before:
             p = max(before)
             value = self.eigenvalues[p]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adaflow.core.augment.families import Axis, Erasure, Family
 
-Complexes = NDArray[np.complex128]
+Complexes = NDArray[np.complexfloating[Any, Any]]
 TOLERANCE = 0.005
 """Eigenvalues below this are taken for nothing, and so are imaginary parts."""
 REACH = 40.0
@@ -124,7 +125,7 @@ def _characteristic(axis: Axis, step: float, count: int, tolerance: float) -> Co
     return _clean(phi, tolerance + 2 * error)
 
 
-def _plane(first: Axis, second: Axis, tolerance: float) -> NDArray[np.complex128]:
+def _plane(first: Axis, second: Axis, tolerance: float) -> Complexes:
     """φ on a grid of frequencies of two numbers, [2·K, L]: a row for each frequency of the first, both signs."""
     powers, halves = [], []
     for axis in (first, second):
@@ -143,8 +144,9 @@ def _plane(first: Axis, second: Axis, tolerance: float) -> NDArray[np.complex128
 
 def _clean(phi: Complexes, tolerance: NDArray[np.float64]) -> Complexes:
     """Values, and imaginary parts, that are below their precision are 0."""
-    phi = np.where(np.abs(phi.imag) < tolerance, phi.real + 0j, phi)
-    return np.where(np.abs(phi) < tolerance, 0j, phi)
+    phi.imag[np.abs(phi.imag) < tolerance] = 0.0
+    phi[np.abs(phi) < tolerance] = 0.0
+    return phi
 
 
 def _crossings(phi: Complexes) -> Complexes:
