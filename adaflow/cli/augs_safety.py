@@ -57,36 +57,38 @@ def safety(
     if as_json:
         typer.echo(json.dumps({"resolution": resolution, "transforms": [one.plain() for one in found]}, indent=2))
         return
-    _print_safety(found)
-    typer.echo(f"For images of {resolution} × {resolution} pixels.")
+    typer.echo(f"Images of {resolution} × {resolution} pixels. Smallest eigenvalue ×noise when it is undone:")
+    _print_safety(found, probabilities)
     if plot is not None:
         typer.echo(f"Picture: {plot}")
 
 
-def _print_safety(found: list[Safety]) -> None:
+def _print_safety(found: list[Safety], probabilities: list[float]) -> None:
+    """The smallest eigenvalue, and 1 over it, for each p; below, what it comes to."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     table = Table("transform", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("p", "eigenvalue", "conditioning"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
+    for p in probabilities:
+        table.add_column(f"p = {p:g}", justify="right")
+    table.add_column("0 from", justify="right")
     for one in found:
-        values = one.eigenvalues.items()
-        text = Text(one.sentence())
+        first = "" if not one.family else "never" if one.singular_at is None else f"p = {one.singular_at:.3g}"
+        table.add_row(one.name, *(_cell(one.eigenvalues[p]) for p in probabilities if one.eigenvalues), first)
+    console = Console()
+    console.print(table)
+    for one in found:
+        text = Text.assemble((one.name, "bold"), f": {one.sentence()}")
         if one.family:
-            text.append(f"\nDraws: {one.family}. {one.note}", style="dim")
-        table.add_row(
-            Text(one.name),
-            "\n".join(f"{p:g}" for p, _ in values),
-            "\n".join(f"{value:.3f}" for _, value in values),
-            "\n".join(f"{1 / value:.1f}" if value > 0 else "∞" for _, value in values),
-            Padding(text, (0, 0, 1, 0)),
-        )
-    Console().print(table)
+            text.append(f" It draws {one.family}. {one.note}", style="dim")
+        console.print(text)
+
+
+def _cell(value: float) -> str:
+    """An eigenvalue, and its conditioning."""
+    return f"{value:.3f}  ×{1 / value:.1f}" if value > 0 else "0  ×∞"
 
 
 @augs_app.command()

@@ -24,7 +24,7 @@ FILTER_NOTE = (
     "Of the band and the others together, for the filter's power is normalised: a curve in a plane. "
     "Their ratio alone would be a line."
 )
-DIRECTIONS_NOTE = "Seen along some directions of the space of images, not all of them."
+DIRECTIONS_NOTE = "Seen along some directions of the space of images, and known to"
 ERASURE_NOTE = "It forms no group, for what it erases has no way back; the eigenvalues are the chances to be spared."
 
 
@@ -110,7 +110,7 @@ def analyse(active: ActiveTransform, probabilities: Sequence[float], resolution:
         active.name,
         active.weight,
         _in_words(family),
-        _note(active, family),
+        _note(active, family, spectrum.tolerance),
         _first_singular(active, spectrum),
         {p: _smallest(active, spectrum, p) for p in probabilities},
         spectrum.tolerance,
@@ -143,7 +143,7 @@ def _first_singular(active: ActiveTransform, spectrum: Spectrum) -> float | None
 def _in_words(family: Family | Erasure) -> str:
     """What a transform draws from."""
     if isinstance(family, Erasure):
-        return "erasure"
+        return "pixels to erase"
     if not family.joint and family.axes:
         return "noise"
     spaces = []
@@ -153,10 +153,10 @@ def _in_words(family: Family | Erasure) -> str:
     return ", ".join(spaces) or "nothing"
 
 
-def _note(active: ActiveTransform, family: Family | Erasure) -> str:
+def _note(active: ActiveTransform, family: Family | Erasure, tolerance: float) -> str:
     """What to keep in mind."""
     if isinstance(family, Erasure):
         return ERASURE_NOTE
     if not family.joint and family.axes:
-        return DIRECTIONS_NOTE
+        return f"{DIRECTIONS_NOTE} ±{tolerance:.2f}."
     return FILTER_NOTE if isinstance(active.transform, FilterTransform) else ""

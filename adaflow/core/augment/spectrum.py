@@ -94,10 +94,9 @@ def _frequencies(axis: Axis, reach: float, step: float) -> tuple[float, int]:
 
 
 def _spread(axis: Axis) -> float:
-    """The scale of the number: for heavy tails, that of its middle half."""
-    quarter, three_quarters = np.quantile(axis.values, (0.25, 0.75))
-    scales = [float(axis.values.std()), float(three_quarters - quarter) / 1.349]
-    return min((s for s in scales if s > 1e-9), default=float(np.abs(axis.values).max()) or 1.0)
+    """The scale of the number: its mean distance from the median, which bears heavy tails; if it is 0, its size."""
+    spread = float(np.abs(axis.values - np.median(axis.values)).mean())
+    return spread if spread > 1e-9 else float(np.abs(axis.values).max())
 
 
 def _along(axis: Axis, tolerance: float) -> Complexes:
