@@ -27,6 +27,8 @@ class Bare(ImageTransform):
 @hookimpl
 def register_augmentations(register):
     register("bare", Bare)
+    register.alias("all-bare", "bare")
+    register.alias("odd", "bare,never-there")
 """
 
 
@@ -63,7 +65,8 @@ def test_what_is_drawn_is_measured():
     (offset,) = show("brightness(std=0.1)")["draws"]
     assert offset["percentiles"]["95"] == pytest.approx(0.1 * ninety_five, rel=1e-3)
     (turns,) = show("rotate90")["draws"]
-    assert turns["words"] == "turns of 1/4: 0 (25%), 1 (25%), 2 (25%), 3 (25%)"
+    assert turns["number"] == "step of 4"
+    assert turns["words"] == "0 (25%), 1 (25%), 2 (25%), 3 (25%)"
 
 
 def test_place_lists_and_settings():
@@ -120,6 +123,7 @@ def test_a_plugin_of_ones_own(cli, tmp_path):
         ("colour", "red", None, None),
         ("amount", 0.2, 0.1, None),
     ]
+    assert facts["groups"] == ["all-bare"]
     assert facts["draws"] == []
     assert facts["safety"]["sentence"].startswith("Cannot be analysed, because")
     text = cli("augs", "show", "bare", "--plugin", file).out

@@ -360,6 +360,14 @@ class PixelFlip(ImageTransform):
 
 
 @dataclass
+class Idle(Gamma):
+    """Says that it draws nothing."""
+
+    def group_parameter(self, draw):
+        return torch.zeros(draw.n), math.inf
+
+
+@dataclass
 class Broken(ImageTransform):
     """Raises."""
 
@@ -386,6 +394,7 @@ UNKNOWN = {
     "not a number": (Mixed(make=lambda draw: torch.full((draw.n, 4, 4), math.nan)), "not finite"),
     "a gain of 0": (Gains(), "not above 0"),
     "pixels that depend on the image": (Gamma(), "depends on the image"),
+    "a wrong shape": (Mapped(make=lambda draw: torch.eye(3)), "it returned [3, 3] where [16384, 3, 3] was wanted"),
     "an error": (Broken(), "it raised RuntimeError: no way"),
 }
 
@@ -407,6 +416,7 @@ def test_a_transform_may_say_what_adds_up():
     found = of(PixelFlip())
     assert found.family == "parameter on a cyclic group of 2"
     assert found.singular_at == pytest.approx(1 / 1.4, abs=1e-3)
+    assert of(Idle()).eigenvalues[0.8] == 1
 
 
 # Transforms of pixels

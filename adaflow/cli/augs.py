@@ -12,7 +12,9 @@ from adaflow.cli import app
 from adaflow.cli.options import Block, Json, PluginFiles, load_plugins, make_folder
 from adaflow.errors import UsageError
 
-augs_app = typer.Typer(help="Augmentations: what there is and what it looks like.", no_args_is_help=True)
+augs_app = typer.Typer(
+    help="Augmentations: what there is, what it looks like, and whether it can leak.", no_args_is_help=True
+)
 app.add_typer(augs_app, name="augs")
 
 

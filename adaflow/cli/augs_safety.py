@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 Resolution = Annotated[
     int, typer.Option(help="Height and width of the images, which matters for shifts by whole pixels.", min=8, max=8192)
 ]
-CURVE = [number / 100 for number in range(101)]
-"""The values of p for a picture."""
 
 
 @augs_app.command()
@@ -41,7 +39,7 @@ def safety(
     from adaflow.core.augment import build_pipeline
     from adaflow.core.augment.preview import parse_probabilities
     from adaflow.core.augment.safety import analyse
-    from adaflow.core.augment.safety_plot import plot_safety
+    from adaflow.core.augment.safety_plot import CURVE, plot_safety
     from adaflow.core.files import committed
 
     manager = load_plugins(plugin, block)

@@ -9,6 +9,8 @@ transform by its name: the numbers are read off the matrices.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +22,7 @@ from torch import Tensor
 from adaflow.core.augment.bands import BANDS, normalised_gains
 from adaflow.core.augment.transform import ColorTransform, FilterTransform, GeometryTransform, ImageTransform, Transform
 from adaflow.core.draw import Draw
+from adaflow.errors import AdaflowError
 
 Floats = NDArray[np.float64]
 SAMPLES = 1 << 14
@@ -124,32 +127,60 @@ def find_family(transform: Transform, resolution: int) -> Family | Erasure:
         resolution: height and width of the images, in pixels.
 
     Raises:
-        UnknownFamilyError: it is none that can be analysed.
+        UnknownFamilyError: it is none that can be analysed, or the transform's own code raised.
     """
     with torch.no_grad():
         draw = EvenDraw(SAMPLES)
-        declared = transform.group_parameter(draw)
+        with _reported():
+            declared = transform.group_parameter(draw)
         if declared is not None:
-            values, period = declared
-            return Family((Axis("parameter", values.double().numpy(), period),), draw.used)
+            values = _checked(declared[0], (draw.n,))
+            axis = Axis("parameter", values.double().numpy(), declared[1])
+            return Family((axis,) if values.any() else (), draw.used)
         if isinstance(transform, ImageTransform):
             return _of_images(transform)
         draw = EvenDraw(SAMPLES)
         if isinstance(transform, GeometryTransform):
             # In units of the size, so that shifts and turns are of comparable size.
             units = torch.tensor([resolution, resolution, 1.0], dtype=torch.float64)
-            maps = transform.matrix(draw, resolution, resolution).double() / units[:, None] * units
+            with _reported():
+                maps = transform.matrix(draw, resolution, resolution)
+            maps = _checked(maps, (draw.n, 3, 3)).double() / units[:, None] * units
             return Family(_axes(maps.numpy(), GEOMETRY_NAMES), draw.used)
         if isinstance(transform, ColorTransform):
-            maps = transform.matrix(draw).double()
+            with _reported():
+                maps = transform.matrix(draw)
+            maps = _checked(maps, (draw.n, 4, 4)).double()
             return Family(_axes(maps.numpy(), {(row, 3): "offset" for row in range(3)}), draw.used)
         assert isinstance(transform, FilterTransform)
         return Family(_band_axes(transform, draw), draw.used)
 
 
+@contextmanager
+def _reported() -> Iterator[None]:
+    """What a plugin raises within it is the reason why nothing is known. Errors of adaflow's own kind pass."""
+    try:
+        yield
+    except AdaflowError:
+        raise
+    except Exception as error:
+        raise UnknownFamilyError(f"it raised {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def _checked(value: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """What a plugin returned, if it is of the right shape and finite."""
+    if tuple(value.shape) != shape:
+        raise UnknownFamilyError(f"it returned {list(value.shape)} where {list(shape)} was wanted")
+    if not value.isfinite().all():
+        raise UnknownFamilyError("some of its numbers are not finite")
+    return value
+
+
 def _band_axes(transform: FilterTransform, draw: Draw) -> tuple[Axis, ...]:
     """Logarithms of what a band and the other bands are multiplied by: the filter's power is normalised."""
-    gain = transform.gain(draw)
+    with _reported():
+        gain = transform.gain(draw)
+    gain = _checked(gain, (draw.n,))
     if not (gain > 0).all():
         raise UnknownFamilyError("some of its gains are not above 0, which cannot be undone")
     factors = normalised_gains(transform.band, gain)[:, [transform.band, (transform.band + 1) % BANDS]]
@@ -166,8 +197,6 @@ def _axes(maps: Floats, names: dict[tuple[int, int], str]) -> tuple[Axis, ...]:
     Raises:
         UnknownFamilyError: they do not add up.
     """
-    if not np.isfinite(maps).all():
-        raise UnknownFamilyError("some of its numbers are not finite")
     size = maps.shape[-1]
     change = maps - np.eye(size)
     largest = np.abs(change).max()
@@ -224,10 +253,10 @@ def _of_images(transform: ImageTransform) -> Family | Erasure:
     generator = torch.Generator().manual_seed(0)
     first, second = torch.rand((2, 1, *shape), generator=generator).mul(1.8).sub(0.9)
     draw = EvenDraw(IMAGE_SAMPLES)
-    of_first = transform.apply(first.repeat(draw.n, 1, 1, 1), draw)
-    of_second = transform.apply(second.repeat(draw.n, 1, 1, 1), EvenDraw(IMAGE_SAMPLES))
-    if of_first.shape != (draw.n, *shape) or not of_first.isfinite().all():
-        raise UnknownFamilyError("its images are of another shape, or not finite")
+    with _reported():
+        of_first = transform.apply(first.repeat(draw.n, 1, 1, 1), draw)
+        of_second = transform.apply(second.repeat(draw.n, 1, 1, 1), EvenDraw(IMAGE_SAMPLES))
+    of_first, of_second = (_checked(images, (draw.n, *shape)) for images in (of_first, of_second))
     added = of_first - first
     if (added - (of_second - second)).abs().max() < 1e-5:
         return Family(_directions(added.flatten(1).double()), draw.used, joint=False)

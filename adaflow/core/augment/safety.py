@@ -18,7 +18,6 @@ from adaflow.core.augment.families import Erasure, Family, UnknownFamilyError, f
 from adaflow.core.augment.pipeline import ActiveTransform
 from adaflow.core.augment.spectrum import Spectrum, spectrum_of
 from adaflow.core.augment.transform import FilterTransform
-from adaflow.errors import AdaflowError
 
 FILTER_NOTE = (
     "Of the band and the others together, for the filter's power is normalised: a curve in a plane. "
@@ -99,13 +98,6 @@ def analyse(active: ActiveTransform, probabilities: Sequence[float], resolution:
         spectrum = spectrum_of(family)
     except UnknownFamilyError as reason:
         return Safety(active.name, active.weight, note=f"Cannot be analysed, because {reason}.")
-    except AdaflowError:
-        raise
-    except Exception as error:  # of a plugin
-        text = " ".join(str(error).split())
-        return Safety(
-            active.name, active.weight, note=f"Cannot be analysed, because it raised {type(error).__name__}: {text}."
-        )
     return Safety(
         active.name,
         active.weight,

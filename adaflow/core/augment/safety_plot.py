@@ -8,6 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from adaflow.core.augment.safety import Safety
 
+CURVE = [number / 100 for number in range(101)]
+"""Values of p that make a smooth curve."""
 SCALE = 2
 """Drawn so many times larger, and reduced, so that lines are smooth."""
 WIDTH, HEIGHT = 640, 400

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import math
 import re
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from adaflow.core.augment.families import Axis, Family, UnknownFamilyError, find
 from adaflow.core.augment.pipeline import ActiveTransform
 from adaflow.core.augment.safety import analyse
 from adaflow.core.augment.transform import Transform
-from adaflow.errors import PluginError
+from adaflow.errors import AdaflowError, PluginError
 from adaflow.plugin_manager import PluginManager
 
 PERCENTILES = (5, 50, 95)
@@ -98,12 +99,14 @@ def argument_meanings(text: str) -> dict[str, str]:
 def groups(name: str, manager: PluginManager) -> list[str]:
     """The lists that a transform is in, the shortest first."""
     registry = manager.augmentations
-    members = {
-        alias: [active.name for active in build_pipeline(alias, registry).transforms] for alias in registry.aliases
-    }
-    return sorted(
-        (alias for alias in members if name in members[alias]), key=lambda alias: (len(members[alias]), alias)
-    )
+    sizes = {}
+    for alias in registry.aliases:
+        # A list of a plugin may name what does not exist.
+        with suppress(AdaflowError):
+            members = [active.name for active in build_pipeline(alias, registry).transforms]
+            if name in members:
+                sizes[alias] = len(members)
+    return sorted(sizes, key=lambda alias: (sizes[alias], alias))
 
 
 def draws(transform: Transform, resolution: int) -> list[dict[str, Any]]:
@@ -119,11 +122,10 @@ def draws(transform: Transform, resolution: int) -> list[dict[str, Any]]:
 
 def _drawn(axis: Axis) -> dict[str, Any]:
     if axis.order:
-        turns, counts = np.unique(
-            (axis.values / axis.period * axis.order).round().astype(int) % axis.order, return_counts=True
-        )
-        shares = [f"{turn} ({count / counts.sum():.0%})" for turn, count in zip(turns, counts, strict=True)]
-        return {"number": axis.name, "percentiles": None, "words": f"turns of 1/{axis.order}: {', '.join(shares)}"}
+        steps = (axis.values / axis.period * axis.order).round().astype(int) % axis.order
+        shares = np.bincount(steps, minlength=axis.order) / len(steps)
+        words = ", ".join(f"{step} ({share:.0%})" for step, share in enumerate(shares))
+        return {"number": f"step of {axis.order}", "percentiles": None, "words": words}
     values = [float(value) for value in np.percentile(axis.values, PERCENTILES)]
     if axis.name.startswith("factor"):
         values = [math.exp(value) for value in values]
