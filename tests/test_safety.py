@@ -221,13 +221,26 @@ def test_a_flip_that_is_more_frequent_than_not(share):
     assert spectrum.smallest(1.0) == pytest.approx(2 * share - 1, abs=TOLERANCE)
 
 
+@settings(max_examples=15)
+@given(st.floats(1, 3), st.floats(0.01, 100))
+def test_a_normal_number_to_one_side(middle, std):
+    """exp(iωm - ω²/2) turns while it fades, and is -exp(-(π/m)²/2) after half a turn."""
+    values = std * (middle + math.sqrt(2) * (even() * 2 - 1).erfinv().numpy())
+    lowest = math.exp(-((math.pi / middle) ** 2) / 2)
+    expected = pytest.approx(1 / (1 + lowest), abs=1e-3) if lowest > TOLERANCE else None
+    if abs(lowest - TOLERANCE) > 0.002:
+        assert on_line(values).singular_gate() == expected
+
+
 def test_a_number_that_often_is_nothing_stays_away_from_zero():
-    """Half of the time nothing: φ = 1/2 + 1/2·exp(-ω²/2), never below one half."""
+    """Half of the time nothing: φ = 1/2 + 1/2·exp(iωm - ω²/2), well away from 0."""
     u = even().numpy()
-    normal = (torch.from_numpy(2 * np.clip(2 * u - 1, 1e-6, 1)) - 1).erfinv().numpy()
-    spectrum = on_line(np.where(u < 0.5, 0.0, normal))
-    assert spectrum.singular_gate() is None
-    assert spectrum.smallest(1.0) == pytest.approx(0.5, abs=0.01)
+    normal = math.sqrt(2) * (torch.from_numpy(2 * np.clip(2 * u - 1, 1e-6, 1)) - 1).erfinv().numpy()
+    for middle in (0.0, 2.0):
+        spectrum = on_line(np.where(u < 0.5, 0.0, middle + normal))
+        assert spectrum.singular_gate() is None
+        assert spectrum.smallest(1.0) > 0.3
+    assert on_line(np.where(u < 0.5, 0.0, normal)).smallest(1.0) == pytest.approx(0.5, abs=0.01)
 
 
 # Recognising families from their matrices
@@ -375,7 +388,16 @@ class Broken(ImageTransform):
         raise RuntimeError("no\nway")
 
 
+@dataclass
+class Threshold(ImageTransform):
+    """Blanks what is bright: what is erased depends on the image."""
+
+    def apply(self, images, draw):
+        return images.masked_fill(images > draw.uniform(0, 1).view(-1, 1, 1, 1), 0.0)
+
+
 UNKNOWN = {
+    "blanks that depend on the image": (Threshold(), "depends on the image"),
     "flips and turns at once": (Mapped(make=flip_or_turn), "the order of two of its maps matters"),
     "a scale and a shift": (
         Mapped(make=lambda draw: translation(draw.normal(9.0, shape=(2,))) @ scaling(*[draw.lognormal2(0.3)] * 2)),

@@ -260,8 +260,8 @@ def _of_images(transform: ImageTransform) -> Family | Erasure:
     added = of_first - first
     if (added - (of_second - second)).abs().max() < 1e-5:
         return Family(_directions(added.flatten(1).double()), draw.used, joint=False)
-    erased = of_first != first
-    if (erased == (of_second != second)).all() and (of_first == of_second)[erased].all():
+    erased = (of_first != first) | (of_second != second)
+    if (of_first == of_second)[erased].all():
         return Erasure(float((~erased).flatten(1).all(1).double().mean()))
     raise UnknownFamilyError(
         "what it does to the pixels depends on the image, and from the pixels alone it cannot be seen what adds up; "
