@@ -121,7 +121,7 @@ def _characteristic(axis: Axis, step: float, count: int, tolerance: float) -> Co
         # Half of the points are a coarser grid: what they say otherwise is not known.
         error[k] = abs(phi[k] - power[:half].mean())
         power *= turn
-    return _clean(phi, tolerance + 2 * error)
+    return _clean(phi, tolerance + 2 * error, axis)
 
 
 def _plane(first: Axis, second: Axis, tolerance: float) -> Complexes:
@@ -137,13 +137,15 @@ def _plane(first: Axis, second: Axis, tolerance: float) -> Complexes:
         a, b = (np.conj(p[0]) if conjugate else p[0] for p in (powers, halves))
         phi = a @ powers[1].T / a.shape[1]
         error = np.abs(phi - b @ halves[1].T / b.shape[1])
-        rows.append(_clean(phi, tolerance + 2 * error))
+        rows.append(_clean(phi, tolerance + 2 * error, second))
     return np.concatenate(rows)
 
 
-def _clean(phi: Complexes, tolerance: NDArray[np.float64]) -> Complexes:
-    """Values, and imaginary parts, that are below their precision are 0."""
-    phi.imag[np.abs(phi.imag) < tolerance] = 0.0
+def _clean(phi: Complexes, tolerance: NDArray[np.float64], axis: Axis) -> Complexes:
+    """Values below their precision are 0. So are imaginary parts, on a line only if all are: a curve may cross 0."""
+    real = np.abs(phi.imag) < tolerance
+    if axis.period != math.inf or real.all():
+        phi.imag[real] = 0.0
     phi[np.abs(phi) < tolerance] = 0.0
     return phi
 
