@@ -427,30 +427,6 @@ def test_augs_list_names_every_transform_with_its_settings_and_plugin(cli):
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_a_preview_has_the_originals_on_top_and_a_row_for_each_p(cli, tmp_path):
-    out = tmp_path / "new" / "sheet.png"
-    result = cli("augs", "preview", *DATA, "--augs", "bgcfnc", "--p", "0,1,0.5", "--columns", "5", "--out", out)
-    assert result.code == 0, result.err
-    sheet = pixels(out)
-    assert sheet.shape == (4 * 16, 5 * 16, 3)
-    rows = np.split(sheet, 4)
-    assert (rows[1] == rows[0]).all()
-    tiles = [np.split(row, 5, axis=1) for row in rows]
-    assert all((changed != original).any() for changed, original in zip(tiles[2], tiles[0], strict=True))
-
-    from adaflow.core.data.source import open_source
-    from adaflow.plugin_manager import PluginManager
-
-    with open_source(DATA[1], PluginManager(environ={"ADAFLOW_NO_PLUGINS": "1"}).datasets) as source:
-        for index, tile in enumerate(tiles[0]):
-            assert (tile == source.read(index).transpose(1, 2, 0)).all()
-    again = cli(
-        "augs", "preview", *DATA, "--augs", "bgcfnc", "--p", "0,1,0.5", "--columns", "5", "--out", tmp_path / "b.png"
-    )
-    assert again.code == 0
-    assert (pixels(tmp_path / "b.png") == sheet).all()
-
-
 def test_switches_with_values_as_stylegan_users_write_them(cli):
     assert plain_switches(["train", "--mirror=1", "--cond=true", "--mirrory=0", "--kimg=1", "--mirror"]) == [
         *("train", "--mirror", "--cond", "--kimg=1", "--mirror")

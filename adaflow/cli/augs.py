@@ -11,8 +11,11 @@ import typer
 
 from adaflow.cli import app
 from adaflow.cli.options import Block, Json, PluginFiles, load_plugins, make_folder
+from adaflow.errors import UsageError
 
-augs_app = typer.Typer(help="Augmentations: what there is and what it looks like.", no_args_is_help=True)
+augs_app = typer.Typer(
+    help="Augmentations: what there is, what it looks like, and whether it can leak.", no_args_is_help=True
+)
 app.add_typer(augs_app, name="augs")
 
 
@@ -55,27 +58,41 @@ def list_augs(plugin: PluginFiles = None, block: Block = None, as_json: Json = F
 
 @augs_app.command()
 def preview(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Short for --augs NAME.")] = None,
     data: Annotated[str, typer.Option(help="Images to augment: folder, zip or demo:lesions.")] = "demo:lesions",
-    augs: Annotated[str, typer.Option("--augs", "--augpipe", help="Transforms, as for train.")] = "bgc",
-    p: Annotated[str, typer.Option(help="One row for each probability.")] = "0.1,0.5,0.8",
+    augs: Annotated[
+        str | None, typer.Option("--augs", "--augpipe", help="Transforms, as for train.", show_default="bgc")
+    ] = None,
+    p: Annotated[str | None, typer.Option(help="One row for each probability.", show_default="0.1,0.5,0.8")] = None,
+    strength: Annotated[
+        str | None,
+        typer.Option(
+            metavar="5,50,95", help="One row for each percentile: all transforms act, all their draws are at it."
+        ),
+    ] = None,
     columns: Annotated[int, typer.Option(help="Images in a row.", min=1, max=64)] = 12,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     out: Annotated[Path, typer.Option(help="The picture.")] = Path("preview.png"),
     plugin: PluginFiles = None,
     block: Block = None,
 ) -> None:
-    """Draw a sheet of augmented images: the first row as they are, then one row for each p."""
+    """Draw a sheet of augmented images: the first row as they are, then one row for each p or strength."""
     from adaflow.core.augment import build_pipeline
-    from adaflow.core.augment.preview import parse_probabilities, preview_sheet
+    from adaflow.core.augment.preview import parse_percentiles, parse_probabilities, preview_sheet
     from adaflow.core.data.source import open_source
     from adaflow.core.grid import save_png
 
+    if name is not None and augs is not None:
+        raise UsageError(f"both {name} and --augs {augs} say what to draw", "Leave one of them out.")
+    percentiles = parse_percentiles(strength) if strength else []
+    probabilities = parse_probabilities(p or "0.1,0.5,0.8") if p or not strength else []
     manager = load_plugins(plugin, block)
-    probabilities = parse_probabilities(p)
     with manager.explain_unknown():
-        pipeline = build_pipeline(augs, manager.augmentations)
+        pipeline = build_pipeline(name or augs or "bgc", manager.augmentations)
         with open_source(data, manager.datasets) as source:
-            sheet = preview_sheet(pipeline, source, probabilities, columns, seed)
+            sheet = preview_sheet(pipeline, source, columns, probabilities, percentiles, seed)
     make_folder(out.parent)
     save_png(out, sheet)
-    typer.echo(f"{out}: row 1 as it is, then p = {', '.join(f'{value:g}' for value in probabilities)}")
+    rows = [f"p = {', '.join(f'{value:g}' for value in probabilities)}"] if probabilities else []
+    rows += [f"draws at {', '.join(f'{value:g}' for value in percentiles)} %"] if percentiles else []
+    typer.echo(f"{out}: row 1 as it is, then {', then '.join(rows)}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from adaflow.core.files import committed
@@ -41,6 +42,29 @@ def to_pil(image: Tensor) -> Image.Image:
     if len(array) < 3:
         return Image.fromarray(array[0], "L")
     return Image.fromarray(np.ascontiguousarray(array[:3].transpose(1, 2, 0)), "RGB")
+
+
+def label_rows(sheet: Tensor, labels: Sequence[str]) -> Tensor:
+    """A sheet with words to the left of its rows, black on white.
+
+    Args:
+        sheet: uint8 [C, H, W], with rows of equal height, one for each label.
+        labels: the words.
+
+    Returns:
+        uint8 [C', H, W'], C' = 1 or 3: what `to_pil` shows, wider by the words.
+    """
+    picture = to_pil(sheet)
+    height = picture.height / len(labels)
+    font = ImageFont.load_default(min(max(height / 4, 11), 18))
+    left = max(round(font.getlength(label)) for label in labels) + 12
+    wider = Image.new(picture.mode, (left + picture.width, picture.height), "white")
+    wider.paste(picture, (left, 0))
+    pen = ImageDraw.Draw(wider)
+    for row, label in enumerate(labels):
+        pen.text((left - 6, (row + 0.5) * height), label, "black", font, anchor="rm")
+    array = np.asarray(wider)
+    return torch.from_numpy(np.atleast_3d(array).transpose(2, 0, 1).copy())
 
 
 def save_png(path: Path, image: Tensor) -> None:

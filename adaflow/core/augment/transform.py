@@ -64,6 +64,21 @@ class Transform(ABC):  # noqa: B024
         """The probability of each of its gates, given the probability that it acts at all."""
         return p
 
+    def group_parameter(self, draw: Draw) -> tuple[Tensor, float] | None:
+        """For `adaflow augs safety`: the number that adds up when it acts twice, if there is one.
+
+        Matrices, gains, and noise that is added are understood without. Another transform of pixels that can be
+        undone may say here what it draws: the logarithm of a factor on optical density, say, or the hour of a clock.
+
+        Args:
+            draw: numbers for n images, as its own method takes them.
+
+        Returns:
+            [n], and the period after which it does the same again, `math.inf` when never. None when there is no such
+            number, or when it can be seen.
+        """
+        return None
+
     def state_dict(self) -> dict[str, Any]:
         """What it wants to survive a resume: plain values and tensors."""
         return {}
