@@ -71,7 +71,19 @@ def main() -> None:
 
 def _run() -> None:
     # Each adds its commands to `app`.
-    from adaflow.cli import augs, data, data_check, doctor, features, generate, leakcheck, metrics, plugins, train  # noqa: F401
+    from adaflow.cli import (  # noqa: F401
+        augs,
+        conformance,
+        data,
+        data_check,
+        doctor,
+        features,
+        generate,
+        leakcheck,
+        metrics,
+        plugins,
+        train,
+    )
 
     try:
         sys.argv[1:] = plain_switches(sys.argv[1:])
