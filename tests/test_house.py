@@ -79,7 +79,7 @@ def test_commands_in_the_docs_are_understood():
     import adaflow.cli.features
     import adaflow.cli.leakcheck
     import adaflow.cli.metrics  # noqa: F401
-    from adaflow.cli import app, augs, data, data_check, doctor, generate, plugins, train  # noqa: F401
+    from adaflow.cli import app, augs, conformance, data, data_check, doctor, generate, plugins, train  # noqa: F401
 
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     lines = [

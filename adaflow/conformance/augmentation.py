@@ -131,13 +131,12 @@ def paths_agree(subject: Subject) -> None:
     """The native kernels and the reference path give the same images."""
     if native(torch.device("cpu")) is None:
         raise CheckSkipped("there are no native kernels here")
-    for channels in (3, 1):
-        images = noise(12, channels, 20, 17)
-        fast = augmented(build(subject), images, 0.7)
-        with reference_ops():
-            plain = augmented(build(subject), images, 0.7)
-        apart = float((fast - plain).abs().max())
-        require(apart < 1e-3, f"they differ by up to {apart:.2g}; has it a `formula` that is not its own?")
+    images = noise(12)
+    fast = augmented(build(subject), images, 0.7)
+    with reference_ops():
+        plain = augmented(build(subject), images, 0.7)
+    apart = float((fast - plain).abs().max())
+    require(apart < 1e-3, f"they differ by up to {apart:.2g}; has it a `formula` that is not its own?")
 
 
 def cost(subject: Subject) -> str:

@@ -132,9 +132,9 @@ def _images(channels: int = 3, size: int = samples.SIZE) -> Tensor:
 
 
 def _features(extractor: FeatureExtractor, images: Tensor) -> Tensor:
-    """Features, of whose shape and type is made sure."""
+    """Features, of whose shape and type is made sure. It gets a copy, for one that writes into images is told once."""
     with torch.no_grad():
-        found = extractor(images)
+        found = extractor(images.clone())
     good = found.dtype == torch.float32 and found.dim() == 2 and len(found) == len(images)
     dtype = str(found.dtype).removeprefix("torch.")
     require(good, f"{len(images)} images give features {dtype} {list(found.shape)}, not float32 [{len(images)}, D]")

@@ -95,6 +95,7 @@ def step_cost(subject: Subject) -> str:
             run.state.images += 1
             logger.step(run)
         seconds = time.perf_counter() - begin
+        logger.tick(run, _stats(run))
         logger.close()
     return f"{seconds / STEPS * 1e6:.2g} µs a step"
 
