@@ -4,7 +4,7 @@ import pytest
 
 from adaflow.conformance import checks_for, run_checks
 from adaflow.plugin_manager import PluginManager
-from tests.broken import BROKEN, Good
+from tests.broken_augmentations import BROKEN, Good
 
 PLUGINS = PluginManager(environ={"ADAFLOW_NO_PLUGINS": "1"})
 REPORTS = {"cost"}
