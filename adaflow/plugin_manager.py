@@ -287,6 +287,9 @@ class PluginManager:
 
     def _register(self, plugin: object, info: PluginInfo) -> None:
         """Check the hooks of a plugin, and let it offer what it has."""
+        known = self._pluggy.get_name(plugin)
+        if known is not None:
+            raise PluginError(f"it is loaded already, as {known}", "Name it once.")
         functions = self._hook_functions(plugin)
         info.hooks = [hook for hook in HOOKS if hook in functions]
         self._pluggy.register(plugin, name=info.name)

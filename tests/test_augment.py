@@ -493,12 +493,22 @@ class Cropped(ImageTransform):
         return images[:, :, 1:]
 
 
+class Listed(ImageTransform):
+    def apply(self, images, draw):
+        return images.tolist()
+
+
 class Kindless(Transform):
     pass
 
 
 @pytest.mark.parametrize(
-    ("transform", "message"), [(Wrong(), "returned [3, 3] where [2, 3, 3]"), (Cropped(), "returned [2, 3, 7, 8] where")]
+    ("transform", "message"),
+    [
+        (Wrong(), "returned [3, 3] where [2, 3, 3]"),
+        (Cropped(), "returned [2, 3, 7, 8] where"),
+        (Listed(), "returned a list where [2, 3, 8, 8]"),
+    ],
 )
 def test_wrong_shapes_are_named(transform, message):
     with pytest.raises(PluginError) as error:

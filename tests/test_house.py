@@ -80,7 +80,18 @@ def test_commands_in_the_docs_are_understood():
     import adaflow.cli.features
     import adaflow.cli.leakcheck
     import adaflow.cli.metrics  # noqa: F401
-    from adaflow.cli import app, augs_safety, data, data_check, doctor, generate, plugins, train  # noqa: F401
+    from adaflow.cli import (  # noqa: F401
+        app,
+        augs,
+        augs_safety,
+        conformance,
+        data,
+        data_check,
+        doctor,
+        generate,
+        plugins,
+        train,
+    )
 
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     lines = [

@@ -256,6 +256,12 @@ def test_the_same_file_twice_is_one_plugin(tmp_path):
     assert [info.name for info in manager.infos].count("mine") == 1
 
 
+def test_a_module_that_is_loaded_already_is_named():
+    manager = PluginManager(["adaflow.plugins.augmentations.blit"], environ=ALONE)
+    assert manager.infos[-1].error == "it is loaded already, as blit"
+    assert manager.augmentations["xflip"].provider == "blit"
+
+
 def test_plugins_of_the_environment(tmp_path):
     first, second = write(tmp_path, "first.py", MINE), write(tmp_path, "second.py", HOOK + "def tick(run): pass\n")
     infos = by_name(PluginManager(environ={"ADAFLOW_PLUGINS": f"{first}, {second}\njson"}))

@@ -74,6 +74,7 @@ def _run() -> None:
     from adaflow.cli import (  # noqa: F401
         augs,
         augs_safety,
+        conformance,
         data,
         data_check,
         doctor,

@@ -346,13 +346,14 @@ def _compose(matrices: list[Tensor], fired: Tensor) -> tuple[Tensor, Tensor]:
     return product, fired.any(0)
 
 
-def _checked(place: Place[Any], value: Tensor, shape: Sequence[int]) -> Tensor:
-    if tuple(value.shape) != tuple(shape):
-        raise PluginError(
-            f"augmentation {place.name!r} returned {list(value.shape)} where {list(shape)} was wanted",
-            "Its base class says which shape each method returns.",
-        )
-    return value
+def _checked(place: Place[Any], value: Any, shape: Sequence[int]) -> Tensor:
+    if isinstance(value, Tensor) and tuple(value.shape) == tuple(shape):
+        return value
+    found = list(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    raise PluginError(
+        f"augmentation {place.name!r} returned {found} where {list(shape)} was wanted",
+        "Its base class says which shape each method returns.",
+    )
 
 
 def _spec(active: ActiveTransform) -> str:

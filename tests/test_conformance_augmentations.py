@@ -1,0 +1,43 @@
+"""The checks of augmentations: built-in ones pass them, and broken ones fail theirs and no others."""
+
+import pytest
+
+from adaflow.conformance import checks_for, run_checks
+from adaflow.plugin_manager import PluginManager
+from tests.broken_augmentations import BROKEN, Good
+
+PLUGINS = PluginManager(environ={"ADAFLOW_NO_PLUGINS": "1"})
+REPORTS = {"cost"}
+"""Checks that report and do not judge."""
+
+
+@pytest.mark.parametrize("entry", PLUGINS.augmentations, ids=lambda entry: entry.name)
+def test_built_in_augmentations_conform(entry):
+    results = run_checks("augmentation", entry.name, entry.value)
+    assert [(r.check, r.reason) for r in results if r.status != "passed"] == []
+
+
+def test_a_plain_augmentation_conforms_and_its_cost_is_reported():
+    results = run_checks("augmentation", "mine", Good)
+    assert {result.status for result in results} == {"passed"}
+    assert [result.check for result in results if result.reason] == ["cost"]
+    assert results[-1].reason.endswith("ms an image of 64 × 64 pixels")
+
+
+@pytest.mark.parametrize(("transform", "checks"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_broken_augmentation_fails_its_checks_and_no_others(transform, checks):
+    results = run_checks("augmentation", "mine", transform)
+    assert {result.check for result in results if result.status == "failed"} == checks
+    for result in results:
+        if result.status == "failed":
+            assert result.reason.isprintable()
+            assert len(result.reason) < 600
+    basic = {check.id for check in checks_for("augmentation") if check.basic}
+    assert any(result.status == "skipped" for result in results) == bool(basic & checks)
+
+
+def test_every_check_of_augmentations_can_fail():
+    fallible = set().union(*(checks for _, checks in BROKEN))
+    assert {check.id for check in checks_for("augmentation")} - fallible == REPORTS
+    alone = {next(iter(checks)) for _, checks in BROKEN if len(checks) == 1}
+    assert fallible - alone == {"identity_at_p_0", "batch_of_one", "reproducible"}
