@@ -50,7 +50,7 @@ def blur(images: Tensor, radius: Tensor, reach: int) -> Tensor:
     padded = _reflected(_reflected(wide, reach).mT, reach).mT
     height, width = padded.shape[2:]
     kernels = torch.fft.rfft2(disc_kernels(radius.to(wide.dtype), reach), s=(height, width))
-    blurred = torch.fft.irfft2(torch.fft.rfft2(padded) * kernels[:, None], s=(height, width))
+    blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(padded) * kernels[:, None], s=(height, width))
     return blurred[:, :, 2 * reach :, 2 * reach :].to(images.dtype)
 
 
@@ -68,8 +68,7 @@ def disc_kernels(radius: Tensor, reach: int) -> Tensor:
         (1 - (offsets - radius[:, None, None] * (distance * turn)[:, None]).abs()).clamp_(min=0.0)
         for turn in (angle.cos(), angle.sin())
     )
-    kernels = y.mT @ x
-    return kernels / kernels.sum((1, 2), keepdim=True)
+    return y.mT @ x / POINTS
 
 
 def _reflected(images: Tensor, reach: int) -> Tensor:

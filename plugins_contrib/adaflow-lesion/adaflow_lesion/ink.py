@@ -27,13 +27,14 @@ class Ink(ImageTransform):
     Args:
         width: the median width of a stroke, as a share of the shorter side. Where the image shows 20 mm of skin, 0.014
             is 0.28 mm.
-        density: the mean optical density of one stroke where it absorbs most, as a natural logarithm.
+        density: the median optical density, a natural logarithm, of the ink where there is most of it. A violet pen has
+            0.75 of it in red, 1.25 in green, 0.35 in blue.
     """
 
     order: ClassVar[float | tuple[float, ...]] = 2.0
 
     width: float = parameter(0.014, high=0.5)
-    density: float = parameter(0.7, high=10.0)
+    density: float = parameter(0.9, high=10.0)
 
     def apply(self, images: Tensor, draw: Draw) -> Tensor:
         """The images with marks of one of the three sorts each."""
@@ -42,14 +43,15 @@ class Ink(ImageTransform):
         density = self.density * draw.uniform(0.5, 1.5)
         half_width = per_pixel(self.width / 2 * draw.lognormal2(0.4))
         x, y, angle, length, bend, drawn = _strokes(canvas, draw)
-        flow = draw.uniform(0.3, 1.0, (STROKES,)) * drawn
+        flow = draw.uniform(0.6, 1.0, (STROKES,)) * drawn
 
         ink = torch.zeros(draw.n, len(canvas.y), canvas.x.shape[1], device=draw.device)
         for i in range(STROKES):
             along, across = canvas.turned(x[:, i], y[:, i], angle[:, i])
             distance = across - per_pixel(bend[:, i]) * along.square()
             extent = canvas.stripe(along, per_pixel(length[:, i] / 2) + half_width)
-            ink += per_pixel(flow[:, i]) * extent * canvas.stripe(distance, half_width)
+            stroke = per_pixel(flow[:, i]) * extent * canvas.stripe(distance, half_width)
+            ink = torch.maximum(ink, stroke)
         # A pen leaves more on some parts of the skin than on others.
         ink *= (1 + 0.35 * canvas.mottle(draw, 0.04)).clamp_(min=0.0)
         colour = hue * constant(VIOLET, draw.device) + (1 - hue) * constant(BLUE, draw.device)

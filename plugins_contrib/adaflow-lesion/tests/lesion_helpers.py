@@ -7,6 +7,8 @@ from adaflow.core.augment import AugmentPipeline, build_pipeline
 from adaflow.core.draw import RandomDraws
 from adaflow.plugin_manager import PluginManager
 
+torch.set_num_threads(1)  # small tensors are slower on more
+
 MANAGER = PluginManager(["adaflow_lesion"], environ={"ADAFLOW_NO_PLUGINS": "1"})
 REGISTRY = MANAGER.augmentations
 NAMES = list(TRANSFORMS)
