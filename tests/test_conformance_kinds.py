@@ -6,10 +6,10 @@ import pytest
 from adaflow.conformance import CHECKS, run_checks
 from adaflow.conformance.samples import DrawnImages
 from adaflow.plugin_manager import PluginManager
-from tests import broken_numbers, broken_others
+from tests import broken_methods, broken_numbers, broken_others
 
-BROKEN = broken_numbers.BROKEN + broken_others.BROKEN
-GOOD = broken_numbers.GOOD + broken_others.GOOD
+BROKEN = broken_numbers.BROKEN + broken_others.BROKEN + broken_methods.BROKEN
+GOOD = broken_numbers.GOOD + broken_others.GOOD + broken_methods.GOOD
 PLUGINS = PluginManager(environ={"ADAFLOW_NO_PLUGINS": "1"})
 SLOW = {"memorisation"}
 """Built-in things whose checks take ten seconds."""

@@ -12,6 +12,7 @@ from adaflow.conformance import (
     feature_extractor,
     leak_detector,
     logger,
+    method,
     metric,
     p_controller,
     randomness,
@@ -56,7 +57,18 @@ CHECKS: dict[str, tuple[Check, ...]] = {
     "p controller": _checks(
         "p controller",
         (p_controller.constructs, p_controller.answers),
-        (p_controller.first_p, p_controller.odd_observations, p_controller.reproducible, p_controller.state_round_trip),
+        (
+            p_controller.first_p,
+            p_controller.odd_observations,
+            p_controller.weights,
+            p_controller.reproducible,
+            p_controller.state_round_trip,
+        ),
+    ),
+    "method": _checks(
+        "method",
+        (method.constructs, method.shown_as_real),
+        (method.loss_term, method.input_untouched, method.randomness_from_the_draw, method.state_round_trip),
     ),
     "metric": _checks(
         "metric",

@@ -19,6 +19,7 @@ from adaflow.core.p_controller import Observation, PController, next_p
 STEPS = 40
 IMAGES_SINCE = 256
 P_MAX = 0.8
+TRANSFORMS = ("xflip", "hue", "noise")
 
 
 def constructs(subject: Subject) -> None:
@@ -56,6 +57,20 @@ def odd_observations(subject: Subject) -> None:
         replace(ordinary, images=ordinary.total_images),
     ):
         _answered(_make(subject), odd)
+
+
+def weights(subject: Subject) -> None:
+    """Factors on p, if it answers any, are finite numbers of at least 0 for transforms of the run, and it says that it
+    has them."""
+    controller, p = _make(subject), 0.3
+    for step in range(STEPS):
+        factors = controller.weights(TRANSFORMS)
+        require(controller.has_weights or not factors, "it answers weights, and has_weights is False")
+        unknown = [name for name in factors if name not in TRANSFORMS]
+        require(not unknown, f"it has weights for {', '.join(unknown)}, which it was not asked for")
+        bad = [factor for factor in factors.values() if not (math.isfinite(factor) and factor >= 0)]
+        require(not bad, f"a weight is {bad[0] if bad else 0}")
+        p = _answered(controller, _observation(controller, step, p))
 
 
 def reproducible(subject: Subject) -> None:
@@ -112,4 +127,6 @@ def _observation(controller: PController, step: int, p: float) -> Observation:
         score_real=2 * sure,
         score_fake=-1 - sure,
         score_val=0.5 - sure if controller.needs_validation else None,
+        p_max=P_MAX,
+        signs=dict(zip(TRANSFORMS, (math.tanh(sure), -0.5, None), strict=True)) if controller.needs_transforms else {},
     )
