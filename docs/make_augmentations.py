@@ -105,8 +105,8 @@ def page() -> str:
 def _row(group: str, facts: dict[str, Any]) -> str:
     """A line of the table."""
     safety = facts["safety"]
-    drawn = [f"{draw['number']} {draw['words']}" for draw in facts["draws"]] or ["the centre of a rectangle"]
-    last = "never" if safety["singular_at"] is None else f"p = {safety['singular_at']:.3g}"
+    drawn = [f"{draw['number']}: {draw['words']}" for draw in facts["draws"]] or ["the centre of a rectangle"]
+    last = "never" if safety["singular_at"] is None else f"p = {safety['singular_at']:.2g}"
     (value,) = [row["smallest_eigenvalue"] for row in safety["p"] if row["p"] == 0.8]
     return f"| `{facts['name']}` | `{group}` | {'; '.join(drawn)} | {value:.3f} | {last} |"
 
