@@ -6,8 +6,9 @@ from adaflow_lesion.canvas import Canvas, paint, shade
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lesion_helpers import draws, pipeline, random_images, skin
+from scipy.ndimage import label
 
-from adaflow.core.draw import PercentileDraw, PercentileDraws
+from adaflow.core.draw import PercentileDraws
 
 MANY, SIZE = 48, 64
 checked = settings(max_examples=40, deadline=None, derandomize=True)
@@ -231,10 +232,20 @@ def test_highlights_brighten_and_are_small():
     assert difference("lesion-highlights(strength=0)").abs().max() == 0
 
 
-def test_the_counts_are_those_drawn():
-    """With a percentile near 1 all are shown, near 0 just one."""
-    for name in ("lesion-gel", "lesion-highlights", "lesion-hair"):
-        transform = pipeline(f"{name}(number=3)").transforms[0].transform
-        few, many = (transform.apply(skin(1, 64), PercentileDraw(q, 1)) - skin(1, 64) for q in (0.3, 0.7))
-        assert few.abs().max() > 0
-        assert many.abs().max() > 0
+@pytest.mark.parametrize(
+    "spec", ["lesion-gel(number=5, radius=0.04, strength=1)", "lesion-highlights(number=5, radius=0.01)"]
+)
+def test_as_many_as_drawn(spec):
+    """1 to 5, each as often as another; a few lie beyond the border, on one another or are too faint."""
+    change = difference(spec, skin(200, 96))[:, 0]
+    marked = change < -0.02 if "gel" in spec else change > 0.02
+    counts = torch.tensor([label(image, torch.ones(3, 3))[1] for image in marked.numpy()])
+    assert counts.max() <= 5
+    assert 2.2 < counts.float().mean() < 3.2
+    assert (counts == 1).float().mean() > 0.12
+
+
+def test_few_hairs_are_more_likely_than_many():
+    """Their number is 1 to 16, a quarter of the time 1; then they cover far less than otherwise."""
+    share = covered(difference("lesion-hair(shadow=0, light=0)", skin(200, SIZE))).sort().values
+    assert share[30] < 0.25 * share[150]

@@ -27,7 +27,7 @@ def test_illumination_keeps_the_mean_and_is_linear(height, width):
     images = torch.full((32, 3, height, width), 0.2)
     factor = factors("lesion-illumination(strength=0.5)", images)
     torch.testing.assert_close(factor.mean((1, 2, 3)), torch.ones(32), rtol=0, atol=1e-5)
-    assert factor.max() <= 1.5
+    assert 1.42 < factor.max() <= 1.5  # the strongest of 32
     assert factor.min() >= 0.5
     assert factor.diff(n=2, dim=2).abs().max() < 1e-5
     assert factor.diff(n=2, dim=3).abs().max() < 1e-5
