@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from adaflow.conformance import offered_by, parametrize_with_checks
 from adaflow.core.draw import RandomDraws
 from adaflow.core.method import Batch
 from adaflow.core.training_step import training_step
@@ -12,6 +13,11 @@ from adaflow.plugin_manager import PluginManager
 from tests.runs import differences, small_run
 
 FILE = Path(__file__).parents[1] / "adaflow_apa.py"
+
+
+@parametrize_with_checks(offered_by(FILE))
+def test_conformance(subject, check):
+    check(subject)
 
 
 @pytest.fixture(scope="module")

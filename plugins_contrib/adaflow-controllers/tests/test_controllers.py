@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from adaflow.conformance import offered_by, parametrize_with_checks
 from adaflow.core.p_controller import Observation
 from adaflow.core.train import train
 from adaflow.core.training_step import training_step
@@ -13,6 +14,14 @@ from tests.runs import differences, small_run
 
 FILE = Path(__file__).parents[1] / "adaflow_controllers.py"
 MANAGER = PluginManager([FILE], environ={"ADAFLOW_NO_PLUGINS": "1"})
+
+
+TABLE = FILE.parent / "tests" / "p.csv"
+
+
+@parametrize_with_checks(offered_by(FILE, settings={"schedule": {"file": str(TABLE)}}))
+def test_conformance(subject, check):
+    check(subject)
 
 
 def observation(signs=None, sign=0.0, images=0, p=0.2, p_max=0.8):

@@ -2,16 +2,21 @@
 
 from pathlib import Path
 
-import pytest
 import torch
 
+from adaflow.conformance import offered_by, parametrize_with_checks
 from adaflow.core.augment import build_pipeline
-from adaflow.core.draw import PercentileDraw, RandomDraw, RandomDraws
+from adaflow.core.draw import PercentileDraw, RandomDraw
 from adaflow.plugin_manager import PluginManager
 
 FILE = Path(__file__).parents[1] / "adaflow_diffaugment.py"
 NAMES = ("diff-color", "diff-translation", "diff-cutout")
 MANAGER = PluginManager([FILE], environ={"ADAFLOW_NO_PLUGINS": "1"})
+
+
+@parametrize_with_checks(offered_by(FILE))
+def test_conformance(subject, check):
+    check(subject)
 
 
 def transform(name, **settings):
@@ -67,26 +72,3 @@ def test_cutout_is_a_rectangle_of_half_the_size():
     assert grey.max() == 64
     assert grey.min() >= 16
     assert (grey == 64).double().mean() > 0.1
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("shape", [(3, 3, 17, 23), (1, 1, 16, 16)])
-def test_twice_differentiable_and_finite(name, shape):
-    images = torch.randn(shape, dtype=torch.float64, requires_grad=True)
-
-    def squared(x):
-        return transform(name).apply(x, draw(shape[0])).square()
-
-    assert squared(images).isfinite().all()
-    assert squared(images).shape == shape
-    small = torch.randn(2, shape[1], 4, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(lambda x: transform(name).apply(x, draw(2)).square(), small)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_images_are_independent_of_their_batch_mates(name):
-    pipeline = build_pipeline(name, MANAGER.augmentations)
-    images = torch.randn(8, 3, 12, 12)
-    together = pipeline(images, 1.0, RandomDraws(0, "test", torch.arange(8)))
-    alone = pipeline(images[5:6], 1.0, RandomDraws(0, "test", torch.tensor([5])))
-    torch.testing.assert_close(together[5:6], alone)

@@ -1,4 +1,4 @@
-"""What every transform of the package owes the pipeline: shapes, types, derivatives, independence, reproducibility."""
+"""What every transform of the package owes the pipeline: adaflow's conformance kit, and more."""
 
 import dataclasses
 
@@ -8,10 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lesion_helpers import NAMES, REGISTRY, draws, pipeline, random_images, skin
 
-from adaflow.core.draw import PercentileDraws, RandomDraws
+from adaflow.conformance import offered_by, parametrize_with_checks
+from adaflow.core.draw import RandomDraws
 
 BRIGHTENING = ("lesion-illumination", "lesion-pigment")  # which may exceed white
 every_transform = pytest.mark.parametrize("name", NAMES)
+
+
+@parametrize_with_checks(offered_by("adaflow_lesion"))
+def test_conformance(subject, check):
+    check(subject)
 
 
 @every_transform
@@ -40,49 +46,11 @@ def test_it_does_something_and_nothing_at_p_zero(name):
 
 
 @every_transform
-def test_derivatives_and_their_derivatives(name):
-    """Against differences, in float64, through the whole pipeline."""
-    images = random_images(2, 3, 9, 11, dtype=torch.float64).requires_grad_()
-    pipe = pipeline(name)
-
-    def apply(x):
-        return pipe(x, 1.0, draws(2))
-
-    assert torch.autograd.gradcheck(apply, images, fast_mode=True)
-    assert torch.autograd.gradgradcheck(lambda x: apply(x).square(), images, fast_mode=True)
-
-
-@every_transform
 def test_float64_is_not_cast_down(name):
     images = skin(4, 24, torch.float64)
     step = 1e-11
     moved = pipeline(name)(images + step, 1.0, draws(4)) - pipeline(name)(images, 1.0, draws(4))
     assert 0.1 * step < moved.abs().max() < 10 * step
-
-
-@every_transform
-def test_images_are_independent_of_their_batch_mates(name):
-    images = random_images(5, 3, 20, 24)
-    together = pipeline(name)(images, 1.0, draws(5))
-    for i in (0, 3):
-        alone = pipeline(name)(images[i : i + 1], 1.0, draws(1, first=i))
-        torch.testing.assert_close(alone[0], together[i], rtol=0, atol=1e-5)
-
-
-@every_transform
-def test_the_same_draws_give_the_same_images_and_others_others(name):
-    images = random_images(6, 3, 32, 32)
-    once, again, other = (pipeline(name)(images, 1.0, draws(6, seed)) for seed in (1, 1, 2))
-    assert torch.equal(once, again)
-    assert not torch.equal(once, other)
-
-
-@every_transform
-@pytest.mark.parametrize("q", [0.001, 0.5, 0.999])
-def test_percentile_draws(name, q):
-    out = pipeline(name)(skin(2, 32), 1.0, PercentileDraws(q, 2))
-    assert out.isfinite().all()
-    assert torch.equal(out[0], out[1])
 
 
 @every_transform
