@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -30,6 +31,8 @@ from tests.kornia_checks import (
 
 pytest_plugins = ["tests.command_line"]
 
+this_version = pytest.mark.skipif(version("kornia").startswith("0.8"), reason="the page is about kornia 0.9")
+
 MANAGER = PluginManager(environ={"ADAFLOW_NO_PLUGINS": "1"})
 REGISTRY = MANAGER.augmentations
 
@@ -53,6 +56,7 @@ def test_classes_with_an_infinite_gradient_have_one(name):
     assert problems(kornia_transform(name)()) == ["has gradients that are not finite for images of few colours."]
 
 
+@this_version
 def test_every_class_is_offered_or_there_is_a_reason():
     assert list(CLASSES) == sorted(set(CLASSES))
     assert len(CLASSES) >= 40
@@ -61,6 +65,7 @@ def test_every_class_is_offered_or_there_is_a_reason():
     assert [entry.name for entry in REGISTRY if entry.provider == "kornia"] == [f"kornia.{name}" for name in CLASSES]
 
 
+@this_version
 @pytest.mark.filterwarnings("ignore")
 def test_the_page_says_what_is_found():
     text = PAGE.read_text(encoding="utf-8")
@@ -120,10 +125,9 @@ def test_settings_are_kornias():
 
 def test_a_list_describes_them():
     rows = {row["name"]: row for row in describe_transforms(REGISTRY)}
-    assert rows["kornia.RandomHue"] == {
-        **{"name": "kornia.RandomHue", "kind": "image", "settings": "hue=(-0.5, 0.5)", "plugin": "kornia"},
-        "summary": "Apply a random transformation to the hue of a torch.Tensor image.",
-    }
+    row = rows["kornia.RandomHue"]
+    assert row["summary"].startswith("Apply a random transformation to the hue of a")
+    assert (row["kind"], row["settings"], row["plugin"]) == ("image", "hue=(-0.5, 0.5)", "kornia")
     assert all(rows[f"kornia.{name}"]["summary"] for name in CLASSES)
 
 
@@ -171,7 +175,7 @@ def test_values_are_brought_to_kornias_range_and_back():
         ("RandomBrightness(brightness=(1.25, 1.25))", (before + 0.5).clamp(max=1)),
         ("RandomContrast(contrast=(0.5, 0.5))", (before + 1) / 2 - 1),
         ("RandomErasing(scale=(1.0, 1.0), ratio=(1.0, 1.0), value=0.75)", torch.full_like(before, 0.5)),
-        ("RandomTranslate(translate_x=(0.25, 0.25), translate_y=None)", torch.roll(before, 6, 3)),
+        ("RandomTranslate(translate_x=(0.25, 0.25), translate_y=None, align_corners=True)", torch.roll(before, 6, 3)),
     ):
         after = changed(pipeline(f"kornia.{spec}").transforms[0].transform, before)
         if "Translate" in spec:
