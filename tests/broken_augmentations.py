@@ -94,6 +94,21 @@ class Unreadable(Good):
     device: torch.device = CPU
 
 
+class Short(float):
+    def __repr__(self):
+        return f"{self:.2f}"
+
+
+@dataclass
+class Shortened(Good):
+    """Shows a setting with fewer digits than it has."""
+
+    strength: float = 0.504
+
+    def __post_init__(self):
+        self.strength = Short(self.strength)
+
+
 class AlwaysOpen(Good):
     def gate(self, p):
         return p * 0.9 + 0.1
@@ -231,6 +246,14 @@ class Wasteful(Good):
         return super().apply(images, draw)
 
 
+class Secretly(Good):
+    """Uses global numbers and hides it."""
+
+    def apply(self, images, draw):
+        with torch.random.fork_rng(devices=[]):
+            return images + 0.1 * torch.randn_like(images)
+
+
 class KeyOfTheDraw(Good):
     def apply(self, images, draw):
         return super().apply(images, draw) + 1e-3 * (draw.key % 7)
@@ -328,6 +351,7 @@ BROKEN: list[tuple[type, set[str]]] = [
     (Doubles, {"settings_round_trip"}),
     (Secretive, {"settings_round_trip"}),
     (Unreadable, {"settings_round_trip"}),
+    (Shortened, {"settings_round_trip"}),
     (AlwaysOpen, {"identity_at_p_0", "gate_rate"}),
     (Colourful, {"channels_1_and_3"}),
     (OnlyColour, {"channels_1_and_3"}),
@@ -346,6 +370,7 @@ BROKEN: list[tuple[type, set[str]]] = [
     (WrongSecond, {"gradient_of_gradient"}),
     (GridSample, {"gradient_of_gradient_on_torch_2_11"} | ({"gradient_of_gradient"} if LATE_GRID_SAMPLE else set())),
     (GlobalNoise, {"randomness_from_the_draw", "reproducible", "independent_of_the_batch"}),
+    (Secretly, {"randomness_from_the_draw", "independent_of_the_batch"}),
     (Wasteful, {"randomness_from_the_draw"}),
     (KeyOfTheDraw, {"any_draw"}),
     (ExtremeQuantile, {"any_draw"}),

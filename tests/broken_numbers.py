@@ -74,6 +74,11 @@ class KeepsAClass(Steady):
         return {"class": PController}
 
 
+class KeepsAList(Steady):
+    def state_dict(self):
+        return [1, 2]
+
+
 # Metrics
 
 
@@ -106,6 +111,11 @@ class Word(Brightness):
         return {"word": "high"}
 
 
+class Unnamed(Brightness):
+    def compute(self, context):
+        return {"": 1.0}
+
+
 class Alone(Brightness):
     def compute(self, context):
         return 3.0
@@ -126,6 +136,11 @@ class Ages(Brightness):
 class Blue(Brightness):
     def compute(self, context):
         return {"blue": float(next(context.fakes(4))[:, 2].float().mean())}
+
+
+class GreyIsNothing(Brightness):
+    def compute(self, context):
+        return {"colours": float("nan") if context.dataset.channels == 1 else 3.0}
 
 
 class Paints(Brightness):
@@ -175,6 +190,11 @@ class Doubles(Pixels):
         return super().__call__(images).double()
 
 
+class Logarithm(Pixels):
+    def __call__(self, images):
+        return (super().__call__(images) - 1).log()
+
+
 class Flattens(Pixels):
     def __call__(self, images):
         return images.float().flatten(1)
@@ -202,6 +222,16 @@ class Untrained(Pixels):
 class Jitters(Pixels):
     def __call__(self, images):
         return super().__call__(images) + 1e-6 * torch.rand(())
+
+
+class Tires(Pixels):
+    """Gives less from call to call, by a count of its own."""
+
+    calls = 0
+
+    def __call__(self, images):
+        self.calls += 1
+        return super().__call__(images) - 1e-6 * self.calls
 
 
 class Compares(Pixels):
@@ -234,6 +264,16 @@ class FlatStages(Pixels):
         return [self(images)]
 
 
+class EndlessStages(Pixels):
+    def stages(self, images):
+        return [stage / 0 for stage in super().stages(images)]
+
+
+class OneForAll(Pixels):
+    def probabilities(self, images):
+        return super().probabilities(images).mean(0)
+
+
 class Unsure(Pixels):
     def probabilities(self, images):
         return 2 * super().probabilities(images)
@@ -248,31 +288,38 @@ BROKEN = [
     ("p controller", Numbered, {"reproducible"}),
     ("p controller", Forgetful, {"state_round_trip"}),
     ("p controller", KeepsAClass, {"state_round_trip"}),
+    ("p controller", KeepsAList, {"state_round_trip"}),
     ("metric", NoMetric, {"constructs"}),
     ("metric", Upwards, {"constructs"}),
     ("metric", Nothing, {"named_numbers"}),
     ("metric", Infinite, {"named_numbers"}),
     ("metric", Word, {"named_numbers"}),
+    ("metric", Unnamed, {"named_numbers"}),
     ("metric", Alone, {"named_numbers"}),
     ("metric", Throws, {"reproducible"}),
     ("metric", Ages, {"reproducible"}),
     ("metric", Blue, {"grey_images"}),
+    ("metric", GreyIsNothing, {"grey_images"}),
     ("metric", Paints, {"leaves_things_alone"}),
     ("metric", Trains, {"leaves_things_alone"}),
     ("metric", Shifts, {"leaves_things_alone"}),
     ("feature extractor", NoExtractor, {"constructs"}),
     ("feature extractor", Nameless, {"constructs"}),
     ("feature extractor", Doubles, {"features"}),
+    ("feature extractor", Logarithm, {"features"}),
     ("feature extractor", Flattens, {"grey_and_any_size"}),
     ("feature extractor", BytesOnly, {"float_images"}),
     ("feature extractor", Blind, {"tells_images_apart"}),
     ("feature extractor", Untrained, {"reproducible"}),
     ("feature extractor", Jitters, {"reproducible"}),
+    ("feature extractor", Tires, {"reproducible"}),
     ("feature extractor", Compares, {"independent_of_the_batch"}),
     ("feature extractor", Overwrites, {"input_untouched"}),
     ("feature extractor", ManyNames, {"identity"}),
     ("feature extractor", SetOfNames, {"identity"}),
     ("feature extractor", FlatStages, {"stages"}),
+    ("feature extractor", EndlessStages, {"stages"}),
+    ("feature extractor", OneForAll, {"probabilities"}),
     ("feature extractor", Unsure, {"probabilities"}),
 ]
 """Kind, what is registered, and the checks that it fails; where a basic one fails, the rest are skipped."""

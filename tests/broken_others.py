@@ -1,5 +1,6 @@
 """Leak detectors, dataset readers and loggers that each break one rule of the conformance kit."""
 
+import itertools
 import os
 import time
 
@@ -74,6 +75,13 @@ class Guesses(Silent):
         return [Finding("mine", "guess", "clean", f"It may be {float(torch.rand(()))}.")]
 
 
+class Counts(Silent):
+    asked = itertools.count()
+
+    def check(self, context):
+        return [Finding("mine", "count", "clean", f"It was asked {next(self.asked)} times.")]
+
+
 class Wipes(Silent):
     def check(self, context):
         context.train.zero_()
@@ -99,6 +107,18 @@ class Reader:
 
     def open(self, spec):
         return self.source()
+
+
+class Shrinks(Reader):
+    """Has an image fewer each second time that it is opened."""
+
+    opened = 0
+
+    def open(self, spec):
+        self.opened += 1
+        source = self.source()
+        source.count -= self.opened % 2
+        return source
 
 
 class Greedy(Reader):
@@ -202,6 +222,7 @@ BROKEN = [
     ("leak detector", WantsHeldOut, {"no_held_out_images"}),
     ("leak detector", WantsColour, {"grey_images"}),
     ("leak detector", Guesses, {"reproducible"}),
+    ("leak detector", Counts, {"reproducible"}),
     ("leak detector", Wipes, {"input_untouched"}),
     ("dataset reader", Greedy(), {"can_open"}),
     ("dataset reader", Vague(), {"can_open"}),
@@ -211,11 +232,15 @@ BROKEN = [
     ("dataset reader", Reader(name="../mine"), {"opens"}),
     ("dataset reader", Reader(read=upright), {"images"}),
     ("dataset reader", Reader(image_name=lambda self, index: "same"), {"names"}),
+    ("dataset reader", Reader(image_name=lambda self, index: ""), {"names"}),
     ("dataset reader", Reader(encoded=lambda self, index: "text"), {"names"}),
     ("dataset reader", Reader(label=lambda self, index: -1), {"labels"}),
     ("dataset reader", Reader(label=lambda self, index: index, class_names=("a", "b")), {"labels"}),
     ("dataset reader", Reader(label=lambda self, index: (0.5,) * (1 + index % 2)), {"labels"}),
+    ("dataset reader", Reader(label=lambda self, index: index or (0.5,)), {"labels"}),
+    ("dataset reader", Reader(is_validation=lambda self, index: "no"), {"labels"}),
     ("dataset reader", Reader(group=lambda self, index: f"patient {index}"), {"labels"}),
+    ("dataset reader", Shrinks(), {"reads_again", "fingerprints"}),
     ("dataset reader", Reader(read=through_one_buffer), {"reads_again"}),
     ("dataset reader", Reader(read=with_a_cursor), {"threads"}),
     ("dataset reader", Reader(fingerprint=lambda self: os.urandom(8).hex()), {"fingerprints"}),

@@ -36,7 +36,6 @@ def can_open(subject: Subject) -> None:
 def opens(subject: Subject) -> str:
     """It opens its source, an `ImageSource` that has images and whose name is fit for a folder."""
     with _opened(subject) as (source, _):
-        require(isinstance(source, ImageSource), f"open() gives a {type(source).__name__}, not an adaflow.ImageSource")
         require(len(source) > 0, "the source has no images, which open() is to refuse")
         fit = re.fullmatch(r"[A-Za-z0-9._-]{1,100}", source.name) is not None
         require(fit, f"the name {source.name!r} of the source does not fit a folder")
@@ -129,7 +128,9 @@ def _opened(subject: Subject) -> Iterator[tuple[ImageSource, str]]:
         if spec is None:
             require(given is None, f"it cannot open {given}")
             raise CheckSkipped("it opens no plain images: say what it is to open")
-        with subject.value.open(spec) as source:
+        source = subject.value.open(spec)
+        require(isinstance(source, ImageSource), f"open() gives a {type(source).__name__}, not an adaflow.ImageSource")
+        with source:
             yield source, spec
 
 

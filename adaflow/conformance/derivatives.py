@@ -32,7 +32,7 @@ def gradient(subject: Subject) -> str:
 
 
 def gradient_of_gradient(subject: Subject) -> str:
-    """So is the gradient of the squared norm of the gradient, as in R1."""
+    """The gradient of the squared norm of that gradient, as in R1, is that of finite differences, and finite, too."""
     try:
         _finite(subject, _penalty, "gradient of the gradient")
         return _compare_with_differences(subject, _penalty, "gradient of the gradient")

@@ -38,7 +38,7 @@ def randomness_from_the_draw(subject: Subject) -> None:
 
 
 def reproducible(subject: Subject) -> None:
-    """The same draws give the same images: each time, unless it has a state, and in the order of a new run anyway."""
+    """The same draws give the same images in another run, and each time in one, unless it has a state."""
     images = noise(8)
     first, second = build(subject), build(subject)
     runs = [[pipeline(images, 1.0, draws(8)) for _ in range(2)] for pipeline in (first, second)]
