@@ -13,7 +13,12 @@ import torch
 
 from adaflow.core.draw import RandomDraws
 from adaflow.plugins.augmentations.kornia import CLASSES
-from adaflow.plugins.augmentations.kornia_transform import DEFAULTS, KorniaTransform, kornia_transform
+from adaflow.plugins.augmentations.kornia_transform import (
+    DEFAULTS,
+    EXPECTED_FAILURES,
+    KorniaTransform,
+    kornia_transform,
+)
 
 PAGE = Path(__file__).parents[1] / "docs" / "kornia.md"
 SIZE = 24  # drops of rain are up to 20 pixels high; a jigsaw has 4 × 4 pieces
@@ -188,15 +193,17 @@ def clamps(transform: KorniaTransform) -> bool:
 def tables() -> str:
     """The tables of the page."""
     lines = [
-        "| class | gradient beyond black and white | grey images | defaults that are not kornia's |",
-        "|--|--|--|--|",
+        "| class | does not pass | gradient beyond black and white | grey images | defaults that are not kornia's |",
+        "|--|--|--|--|--|",
     ]
     for name in CLASSES:
         transform = kornia_transform(name)()
         gradient = "none" if clamps(transform) else "yes"
         grey = "left alone" if skips_grey(transform) else "yes"
         defaults = ", ".join(f"{setting}={value!r}" for setting, value in DEFAULTS.get(name, {}).items())
-        lines.append(f"| {name} | {gradient} | {grey} | {f'`{defaults}`' if defaults else ''} |")
+        reasons = list(dict.fromkeys(EXPECTED_FAILURES.get(name, {}).values()))
+        failing = f"`{'`, `'.join(EXPECTED_FAILURES[name])}`: {'; '.join(reasons)}" if reasons else ""
+        lines.append(f"| {name} | {failing} | {gradient} | {grey} | {f'`{defaults}`' if defaults else ''} |")
     lines += ["", "| not offered | why |", "|--|--|"]
     lines += [f"| {', '.join(sorted(names))} | {reason} |" for reason, names in UNSUITABLE.items()]
     return "\n".join(lines) + "\n"

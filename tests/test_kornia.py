@@ -9,6 +9,8 @@ from importlib.metadata import version
 import pytest
 import torch
 
+from adaflow.conformance import parametrize_with_checks
+from adaflow.conformance.subjects import of_provider
 from adaflow.core.augment import build_pipeline
 from adaflow.core.augment.describe import describe_transforms
 from adaflow.core.draw import PercentileDraw, RandomDraws
@@ -44,6 +46,12 @@ def pipeline(spec):
 @pytest.mark.parametrize("name", CLASSES)
 def test_is_fit_for_training(name):
     assert problems(kornia_transform(name)()) == []
+
+
+@pytest.mark.slow
+@parametrize_with_checks(of_provider(MANAGER, "kornia"))
+def test_conformance(subject, check):
+    check(subject)
 
 
 @pytest.mark.parametrize("name", UNSUITABLE[NO_GRADIENT])
