@@ -33,7 +33,7 @@ def test_the_page_is_what_the_transforms_say(maker, text):
 
 def test_every_built_in_transform_has_its_section_and_picture(text):
     manager = PluginManager(environ={"ADAFLOW_NO_PLUGINS": "1"})
-    names = [entry.name for entry in manager.augmentations]
+    names = [entry.name for entry in manager.augmentations if not entry.lazy]
     assert sorted(re.findall(r"^### `(\w+)`", text, flags=re.MULTILINE)) == names
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
     assert len(pictures) == len(names) + 1

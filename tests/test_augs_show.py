@@ -10,7 +10,7 @@ from adaflow.plugin_manager import PluginManager
 
 pytest_plugins = ["tests.command_line"]
 MANAGER = PluginManager(environ={"ADAFLOW_NO_PLUGINS": "1"})
-NAMES = [entry.name for entry in MANAGER.augmentations]
+NAMES = [entry.name for entry in MANAGER.augmentations if not entry.lazy]
 PLUGIN = """
 from dataclasses import dataclass
 from adaflow import ImageTransform, hookimpl
