@@ -43,7 +43,11 @@ def pipeline(spec):
     return build_pipeline(spec, REGISTRY)
 
 
-@pytest.mark.parametrize("name", CLASSES)
+QUICK = ("ColorJitter", "RandomElasticTransform", "RandomErasing", "RandomHue", "RandomPerspective", "RandomSnow")
+ALL_SOME_SLOW = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in CLASSES]
+
+
+@pytest.mark.parametrize("name", ALL_SOME_SLOW)
 def test_is_fit_for_training(name):
     assert problems(kornia_transform(name)()) == []
 

@@ -268,6 +268,7 @@ def test_rv_sees_validation_images(tmp_path):
     assert run.state.p != 0.3
 
 
+@pytest.mark.slow
 def test_long_runs_keep_their_size(tmp_path):
     """200 ticks with a snapshot each: 3 networks, 2 checkpoints, a sheet and a line a tick, and nothing else."""
     table = {
