@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "hookimpl": "adaflow.hookspecs",
+    "parameter": "adaflow.core.augment.transform",
     "GeometryTransform": "adaflow.core.augment.transform",
     "ColorTransform": "adaflow.core.augment.transform",
     "FilterTransform": "adaflow.core.augment.transform",
@@ -59,10 +60,17 @@ __all__ = [
     "__version__",
     "hookimpl",
     "load_network",
+    "parameter",
 ]
 
 if TYPE_CHECKING:
-    from adaflow.core.augment.transform import ColorTransform, FilterTransform, GeometryTransform, ImageTransform
+    from adaflow.core.augment.transform import (
+        ColorTransform,
+        FilterTransform,
+        GeometryTransform,
+        ImageTransform,
+        parameter,
+    )
     from adaflow.core.data.source import ImageSource
     from adaflow.core.draw import Draw
     from adaflow.core.features import FeatureExtractor, NetworkExtractor

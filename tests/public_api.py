@@ -8,22 +8,25 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import adaflow
-from adaflow import hookspecs
+from adaflow import conformance, hookspecs
 
 
 def inventory() -> str:
     """Public names of adaflow with their signatures, members indented below, then the hooks."""
-    lines = [line for name in sorted(adaflow.__all__) if name != "__version__" for line in described(name)]
+    lines = [line for name in sorted(adaflow.__all__) if name != "__version__" for line in described(adaflow, name)]
+    found = (line for name in conformance.__all__ for line in described(conformance, name))
+    lines += [line if line.startswith(" ") else f"conformance.{line}" for line in found]
     hooks = (name for name, value in vars(hookspecs).items() if hasattr(value, "adaflow_spec"))
     lines += [f"hook {name}{inspect.signature(getattr(hookspecs, name))}" for name in hooks]
     return "\n".join(lines) + "\n"
 
 
-def described(name: str) -> Iterator[str]:
-    value = getattr(adaflow, name)
+def described(module: ModuleType, name: str) -> Iterator[str]:
+    value = getattr(module, name)
     yield f"{name}{signature(value)}"
     if not isinstance(value, type):
         return

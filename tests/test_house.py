@@ -1,6 +1,7 @@
 """Rules of the house that a machine can check."""
 
 import ast
+import importlib.util
 import re
 from pathlib import Path
 
@@ -46,6 +47,15 @@ def test_every_hook_is_in_the_docs():
     documented = set(re.findall(r"^\| `(\w+)\(", text, flags=re.MULTILINE))
     assert documented == set(HOOKS)
     assert f"HOOK_API_VERSION` = {hookspecs.HOOK_API_VERSION}" in text
+
+
+def test_the_reference_of_hooks_is_made_from_the_hookspecs():
+    text = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("make_hooks", ROOT / "docs" / "make_hooks.py")
+    maker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    assert maker.page(text) == text, "run python docs/make_hooks.py"
+    assert all(f"\n### {hook}\n" in text for hook in HOOKS)
 
 
 def test_every_hook_has_a_plugin_that_uses_it():
