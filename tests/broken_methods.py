@@ -86,8 +86,19 @@ class ByName(PController):
     def update(self, seen):
         return 0.5 + 0.1 * sum(sign or 0.0 for sign in seen.signs.values())
 
-    def weights(self, names):
+    def weights(self, names, p):
         return {names[0]: 0.5}
+
+
+class Counts(ByName):
+    """Its weights grow, and are lost on a resume."""
+
+    def __init__(self):
+        self.count = 0
+
+    def weights(self, names, p):
+        self.count += 1
+        return {names[0]: 1.0 + self.count}
 
 
 class Secretive(ByName):
@@ -95,12 +106,12 @@ class Secretive(ByName):
 
 
 class Elsewhere(ByName):
-    def weights(self, names):
+    def weights(self, names, p):
         return {"colour": 0.5}
 
 
 class Negative(ByName):
-    def weights(self, names):
+    def weights(self, names, p):
         return {names[0]: -0.5}
 
 
@@ -116,6 +127,7 @@ BROKEN = [
     ("method", Guesses, {"randomness_from_the_draw"}),
     ("method", Forgets, {"state_round_trip"}),
     ("p controller", Secretive, {"weights"}),
+    ("p controller", Counts, {"state_round_trip"}),
     ("p controller", Elsewhere, {"weights"}),
     ("p controller", Negative, {"weights"}),
 ]

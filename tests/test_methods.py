@@ -68,7 +68,7 @@ class ByName(PController):
         self.signs.append(dict(seen.signs))
         return 0.5
 
-    def weights(self, names):
+    def weights(self, names, p):
         return {**dict.fromkeys(names, 0.0), "xflip": 1.0, self.other: 0.1}
 
 
@@ -139,7 +139,7 @@ def test_a_p_for_each_transform(tmp_path, plugins):
     pipeline = build_pipeline("xflip,hue*0.5,rotate,cutout", plugins.augmentations)
     images, p = torch.randn(400, 3, 16, 16), 0.8
     pipeline.weigh({"hue": 0.5, "rotate": 0.25, "cutout": 0.0})
-    fired = pipeline.fired(p, RandomDraws(0, "test", torch.arange(400)))
+    fired = pipeline.fired(p, RandomDraws(0, "test", torch.arange(400)), channels=3)
     for name, expected in {"xflip": 0.8, "hue": 0.2, "rotate": 0.2, "cutout": 0.0}.items():
         share = fired[name].double().mean()
         assert abs(share - expected) <= 4 * (expected * (1 - expected) / 400) ** 0.5, name
@@ -182,7 +182,7 @@ def test_a_controller_sees_the_sign_of_every_transform(tmp_path, plugins):
     (signs,) = run.controller.signs
     pipeline = build_pipeline("xflip,hue,cutout", plugins.augmentations)
     pipeline.weigh({"hue": 0.1, "cutout": 0.0})
-    fired = pipeline.fired(0.5, RandomDraws(0, "D-real", torch.arange(32)))
+    fired = pipeline.fired(0.5, RandomDraws(0, "D-real", torch.arange(32)), channels=3)
     for name in ("xflip", "hue"):
         expected = torch.cat(reals)[fired[name]].mean() if fired[name].any() else None
         assert signs[name] == pytest.approx(float(expected)) if expected is not None else signs[name] is None
@@ -205,3 +205,44 @@ def test_states_differ_where_they_should(tmp_path, plugins):
     one, other = (small_run(tmp_path, {"methods": ["swap"]}, plugins) for _ in range(2))
     other.methods["swap"].shown = 5
     assert differences(one.state.state_dict(), other.state.state_dict()) == ["plugins.0.method swap.shown"]
+
+
+@pytest.mark.parametrize("factor", [float("nan"), -1.0, float("inf"), "much", None])
+def test_factors_are_numbers_of_at_least_0(plugins, factor):
+    with pytest.raises(PluginError, match="no factor on p"):
+        build_pipeline("hue", plugins.augmentations).weigh({"hue": factor})
+
+
+def test_what_needs_colours_fires_for_no_grey_image(plugins):
+    pipeline = build_pipeline("hue,xflip", plugins.augmentations)
+    fired = pipeline.fired(1.0, RandomDraws(0, "test", torch.arange(8)), channels=1)
+    assert not fired["hue"].any()
+    assert fired["xflip"].all()
+
+
+def test_the_p_of_each_transform_is_logged(tmp_path, plugins):
+    table = {"augment": {"augs": "xflip,hue", "controller": "by-name", "p": 0.5}, "schedule": {"kimg": 0.04}}
+    run = small_run(tmp_path, table, plugins)
+    train(run)
+    assert run.stats["Progress/augment/hue"]["mean"] == pytest.approx(0.05)
+    assert run.stats["Progress/augment/xflip"]["mean"] == pytest.approx(0.5)
+
+
+def misbehaving(**functions):
+    return type("Bad", (Method,), functions)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (misbehaving(reals=lambda self, reals, fakes, p, draw: None), "does not show as many"),
+        (misbehaving(reals=lambda self, reals, fakes, p, draw: Batch(reals[0][1:], reals[1])), "does not show as many"),
+        (misbehaving(discriminator_loss=lambda self, fake, real: real[1:]), "adds something"),
+        (misbehaving(discriminator_loss=lambda self, fake, real: 0.5), "adds something"),
+        (type("NoMethod", (), {}), "is a NoMethod"),
+    ],
+)
+def test_a_method_that_misbehaves_is_named(tmp_path, plugins, method, message):
+    plugins.methods.add("bad", method, "a test")
+    with pytest.raises(PluginError, match=f"method 'bad' {message}"):
+        training_step(small_run(tmp_path, {"methods": ["bad"]}, plugins))

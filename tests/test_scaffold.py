@@ -35,8 +35,9 @@ def test_every_kind_of_plugin_but_extractors_can_be_begun():
     assert {kind.hook for kind in KINDS.values()} == set(KINDS_OF_PLUGINS) - {"register_feature_extractors"}
 
 
-def test_a_package(tmp_path):
-    files = write_plugin("freckles", "augmentation", tmp_path, package=True)
+@pytest.mark.parametrize(("kind", "count"), [("augmentation", 22), ("dataset", 8)])
+def test_a_package(tmp_path, kind, count):
+    files = write_plugin("freckles", kind, tmp_path, package=True)
     home = tmp_path / "adaflow-freckles"
     names = ("freckles.py", "pyproject.toml", "README.md", "tests/test_freckles.py")
     assert files == [home / name for name in names]
@@ -48,7 +49,8 @@ def test_a_package(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stdout
-    assert "22 passed" in done.stdout
+    assert f"{count} passed" in done.stdout
+    assert "skipped" not in done.stdout
 
 
 @pytest.mark.slow
@@ -94,8 +96,9 @@ def test_from_the_command_line(cli, tmp_path):
         ("a" * 65, "cannot be called"),
         ("hue", "the augmentation 'hue' exists already"),
         ("bgc", "the augmentation 'bgc' exists already"),
-        ("torch", "Python's own torch"),
-        ("lambda", "Python's own lambda"),
+        ("torch", "the module torch of Python"),
+        ("lambda", "the module lambda of Python"),
+        ("json", "the module json of Python"),
     ],
 )
 def test_names_that_cannot_be_used(cli, tmp_path, name, message):
@@ -119,6 +122,25 @@ def test_nothing_is_written_over_or_where_nothing_can_be(tmp_path):
     assert (tmp_path / "hair.py").read_text() == "mine"
     with pytest.raises(FileError, match="cannot write"):
         write_plugin("hair", "metric", tmp_path / "hair.py" / "deeper", package=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("reader", "dataset"), ("finding", "leak-detector"), ("draw", "augmentation"), ("path", "dataset")],
+)
+def test_names_that_the_template_uses_itself(name, kind, tmp_path):
+    (file,) = write_plugin(name, kind, tmp_path, package=False)
+    np.save(tmp_path / "images.npy", np.zeros((5, 16, 16), dtype=np.uint8) + np.arange(16, dtype=np.uint8))
+    (subject,) = offered_by(file, {name: {"source": str(tmp_path / "images.npy")}} if kind == "dataset" else {})
+    assert [(r.check, r.reason) for r in check_subject(subject) if r.status == "failed"] == []
+
+
+def test_a_file_beside_its_package(tmp_path, monkeypatch):
+    """The file of the same name in the present folder is no module of Python."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    write_plugin("freckles", "augmentation", tmp_path, package=False)
+    assert len(write_plugin("freckles", "augmentation", tmp_path, package=True)) == 4
 
 
 def test_modules_of_names():

@@ -10,6 +10,7 @@ import typer
 
 from adaflow.cli.augs import augs_app
 from adaflow.cli.options import Block, Json, PluginFiles, load_plugins, make_folder
+from adaflow.errors import UsageError
 
 if TYPE_CHECKING:
     from adaflow.core.augment.safety import Safety
@@ -46,6 +47,8 @@ def safety(
     probabilities = parse_probabilities(p)
     with manager.explain_unknown():
         transforms = build_pipeline(augs, manager.augmentations).transforms
+    if not transforms:
+        raise UsageError(f"{augs!r} names no transform", "See adaflow augs list.")
     found = [analyse(active, probabilities, resolution) for active in transforms]
     if plot is not None:
         curves = [analyse(active, CURVE, resolution) for active in transforms]

@@ -62,5 +62,5 @@ def new_plugin(
     for path in (first, *others):
         typer.echo(str(path))
     typer.echo(f"\nEdit {first.name}, then:")
-    typer.echo(f"  adaflow plugins check {first}")
+    typer.echo(f"  adaflow plugins check {first}{KINDS[kind].check}")
     typer.echo("  " + KINDS[kind].usage.format(name=name, file=first))

@@ -64,7 +64,7 @@ def weights(subject: Subject) -> None:
     has them."""
     controller, p = _make(subject), 0.3
     for step in range(STEPS):
-        factors = controller.weights(TRANSFORMS)
+        factors = controller.weights(TRANSFORMS, p)
         require(controller.has_weights or not factors, "it answers weights, and has_weights is False")
         unknown = [name for name in factors if name not in TRANSFORMS]
         require(not unknown, f"it has weights for {', '.join(unknown)}, which it was not asked for")
@@ -91,7 +91,7 @@ def state_round_trip(subject: Subject) -> None:
     before = _way(first, range(STEPS // 2))
     second.load_state_dict(through_a_file(first.state_dict()))
     rest = range(STEPS // 2, STEPS)
-    goes_on, resumed = (_way(controller, rest, p=before[-1]) for controller in (first, second))
+    goes_on, resumed = (_way(controller, rest, p=before[-1][0]) for controller in (first, second))
     require(goes_on == resumed, "after a resume p goes another way: state_dict() does not hold all it remembers")
 
 
@@ -106,12 +106,12 @@ def _answered(controller: PController, seen: Observation) -> float:
     return next_p(controller, seen, P_MAX)[0]
 
 
-def _way(controller: PController, steps: range, p: float = 0.0) -> list[float]:
-    """The p of each step."""
+def _way(controller: PController, steps: range, p: float = 0.0) -> list[tuple[float, dict[str, float]]]:
+    """The p of each step, and the weights on it."""
     way = []
     for step in steps:
         p, _ = next_p(controller, _observation(controller, step, p), P_MAX)
-        way.append(p)
+        way.append((p, controller.weights(TRANSFORMS, p)))
     return way
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +12,7 @@ from adaflow.conformance.check import Subject
 from adaflow.core.augment import build_pipeline
 from adaflow.errors import PluginError, UsageError
 from adaflow.plugin_manager import KINDS, PluginManager
+from adaflow.registry import Entry
 
 READER = KINDS["register_datasets"]
 
@@ -39,7 +40,7 @@ def of_provider(manager: PluginManager, provider: str, kind: str = "") -> list[S
     Raises:
         PluginError: that is nothing.
     """
-    subjects = [s for s in _all(manager) if s.provider == provider and kind in ("", s.kind)]
+    subjects = _those(manager, lambda of, entry: entry.provider == provider and kind in ("", of))
     if not subjects:
         raise PluginError(f"plugin {provider} offers no {kind or 'thing that could be checked'}")
     return subjects
@@ -51,7 +52,7 @@ def called(manager: PluginManager, name: str) -> list[Subject]:
     Raises:
         PluginError: nothing.
     """
-    subjects = [s for s in _all(manager) if name in (s.name, s.provider)]
+    subjects = _those(manager, lambda _, entry: name in (entry.name, entry.provider))
     if not subjects:
         kinds = ", ".join(registry.kind for registry in manager.registries.values())
         hint = f"See adaflow plugins list; a plugin has a name, and so has each {kinds}."
@@ -69,6 +70,9 @@ def in_spec(manager: PluginManager, spec: str) -> list[Subject]:
     if spec in registry:
         # As it is: that it cannot be made is for its checks to find.
         return [Subject(registry.kind, spec, registry[spec].value, provider=registry[spec].provider)]
+    transforms = build_pipeline(spec, registry).transforms
+    if not transforms:
+        raise UsageError(f"{spec!r} names no transform", "See adaflow augs list.")
     return [
         Subject(
             registry.kind,
@@ -77,15 +81,17 @@ def in_spec(manager: PluginManager, spec: str) -> list[Subject]:
             {field.name: getattr(active.transform, field.name) for field in dataclasses.fields(active.transform)},
             registry[active.name].provider,
         )
-        for active in build_pipeline(spec, registry).transforms
+        for active in transforms
     ]
 
 
-def _all(manager: PluginManager) -> Sequence[Subject]:
+def _those(manager: PluginManager, wanted: Callable[[str, Entry[Any]], bool]) -> list[Subject]:
+    """What is offered and wanted, given its kind and entry. Nothing else is loaded."""
     return [
         Subject(registry.kind, entry.name, entry.value, provider=entry.provider)
         for registry in manager.registries.values()
         for entry in registry
+        if wanted(registry.kind, entry)
     ]
 
 

@@ -24,8 +24,8 @@ class Observation:
         score_val: E[D(validation images)], or None when the run has no validation split.
         steps_since: steps since the last update.
         p_max: the greatest p allowed.
-        signs: for a controller with `needs_transforms`, transform → E[sign(D(reals))] of the reals it changed, or None
-            where it changed none.
+        signs: for a controller with `needs_transforms`, transform → E[sign(D(reals))] of the reals for which it fired,
+            or None where it fired for none.
     """
 
     p: float
@@ -70,11 +70,12 @@ class PController(ABC):
     def update(self, seen: Observation) -> float:
         """The next p. Called every few steps; the trainer clips the answer to [0, p_max]."""
 
-    def weights(self, names: tuple[str, ...]) -> dict[str, float]:
+    def weights(self, names: tuple[str, ...], p: float) -> dict[str, float]:
         """Factors on p for transforms, at least 0, besides their weights in `--augs`. Asked before every step.
 
         Args:
             names: of the transforms of the run. Those left out of the answer have a factor of 1.
+            p: what they are factors on: the p last answered, within the bounds of the run.
         """
         return {}
 

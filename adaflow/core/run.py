@@ -31,7 +31,7 @@ from adaflow.core.run_config import OptimizerConfig, RunConfig, shard_count
 from adaflow.core.snapshot import load_network
 from adaflow.core.state import OBSERVED, Stateful, TrainState
 from adaflow.core.statistics import Statistics
-from adaflow.errors import ConfigError
+from adaflow.errors import ConfigError, PluginError
 from adaflow.plugin_manager import PluginManager
 
 
@@ -73,6 +73,9 @@ class Run:
         self.augment: AugmentPipeline = build_pipeline(config.augment.augs, plugins.augmentations)
         self.controller: PController = build_plugin(config.augment.controller, plugins.p_controllers)
         self.methods: dict[str, Method] = {text: build_plugin(text, plugins.methods) for text in config.methods}
+        for text, method in self.methods.items():
+            if not isinstance(method, Method):
+                raise PluginError(f"method {text!r} is a {type(method).__name__}", "Inherit from adaflow.Method.")
         self.metrics: dict[str, Metric] = {text: build_plugin(text, plugins.metrics) for text in config.metrics}
         for metric in self.metrics.values():
             metric.check(plugins.features, dataset)
@@ -83,9 +86,9 @@ class Run:
                 "Set some apart with --val-fraction 0.1.",
             )
         if self.controller.has_weights:
-            self.augment.weigh(self.controller.weights(self.augment.names))  # an unknown name is found now
+            self.augment.weigh(self.controller.weights(self.augment.names, 1.0))  # an unknown name is found now
         self.watched = self.augment.names if self.controller.needs_transforms else ()
-        """Transforms for each of which the controller wants to know what D says of reals it changed."""
+        """Transforms for each of which the controller wants to know what D says of reals for which it fired."""
         self.portions = self._new_portions()
         """This process's part of the present batch."""
         self.state = self._new_state(fresh)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import keyword
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -23,11 +24,15 @@ class Kind:
         what: the word for it.
         hook: the hook by which it comes in.
         usage: how it is used, with `{name}` and `{file}`.
+        check: what the check of such a plugin needs besides its file.
+        test: the template of its test.
     """
 
     what: str
     hook: str
     usage: str
+    check: str = ""
+    test: str = "test"
 
 
 KINDS = {
@@ -44,7 +49,13 @@ KINDS = {
     "leak-detector": Kind(
         "leak detector", "register_leak_detectors", "adaflow leakcheck run.pkl --plugin {file} --detectors {name}"
     ),
-    "dataset": Kind("dataset reader", "register_datasets", "adaflow data check images.npy --plugin {file}"),
+    "dataset": Kind(
+        "dataset reader",
+        "register_datasets",
+        "adaflow data check images.npy --plugin {file}",
+        check=" --data images.npy",
+        test="test-dataset",
+    ),
     "logger": Kind(
         "logger", "register_loggers", "adaflow train --plugin {file} --loggers console,jsonl,{name} --data demo:lesions"
     ),
@@ -79,9 +90,10 @@ def write_plugin(name: str, kind: str, folder: Path, package: bool, taken: Itera
     words = {
         "name": name,
         "module": module,
-        "class_name": "".join(part.capitalize() for part in module.split("_")),
+        "class_name": class_name(module, kind),
         "package": title,
         "what": f"An {what}" if what[0] in "aeiou" else f"A {what}",
+        "check": KINDS[kind].check,
         "usage": KINDS[kind].usage.replace(" --plugin {file}", "").format(name=name),
     }
     home = folder / title if package else folder
@@ -90,7 +102,7 @@ def write_plugin(name: str, kind: str, folder: Path, package: bool, taken: Itera
         texts |= {
             home / "pyproject.toml": fill("pyproject", words),
             home / "README.md": fill("readme", words),
-            home / "tests" / f"test_{module}.py": fill("test", words),
+            home / "tests" / f"test_{module}.py": fill(KINDS[kind].test, words),
         }
     for path in texts:
         if path.exists():
@@ -116,12 +128,31 @@ def module_name(name: str) -> str:
             "A name starts with a letter and has letters, digits, and . : _ - only, 64 at most; it is not none.",
         )
     module = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    if keyword.iskeyword(module) or importlib.util.find_spec(module) is not None:
-        raise UsageError(f"a file {module}.py would stand in for Python's own {module}", "Choose another name.")
+    if keyword.iskeyword(module) or is_installed(module):
+        raise UsageError(f"a file {module}.py would stand in for the module {module} of Python", "Choose another name.")
     return module
+
+
+def is_installed(module: str) -> bool:
+    """Whether Python or a package has a module of this name; a file in the present folder does not count."""
+    spec = importlib.util.find_spec(module)
+    if spec is None:
+        return module in sys.stdlib_module_names
+    return spec.origin is None or Path(spec.origin).parent != Path.cwd()
+
+
+def class_name(module: str, kind: str) -> str:
+    """The class of a plugin, lesion_hair → LesionHair, with the kind after it where its template has that word."""
+    name = "".join(part.capitalize() for part in module.split("_"))
+    taken = re.findall(r"\w+", template_text(kind))
+    return name + kind.title().replace("-", "") if name in taken else name
 
 
 def fill(template: str, words: dict[str, str]) -> str:
     """A template with its words put in."""
-    text = (files("adaflow") / "templates" / f"{template}.tmpl").read_text(encoding="utf-8")
-    return Template(text).substitute(words)
+    return Template(template_text(template)).substitute(words)
+
+
+def template_text(template: str) -> str:
+    """A template as it is."""
+    return (files("adaflow") / "templates" / f"{template}.tmpl").read_text(encoding="utf-8")

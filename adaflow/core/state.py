@@ -48,7 +48,8 @@ class TrainState:
         p: augmentation probability.
         saturated: whether the controller wanted more p than allowed.
         pl_mean: running mean of path lengths, scalar.
-        observed: sums since the controller's last update, float64 [OBSERVED].
+        observed: sums since the controller's last update, float64 [OBSERVED], and for each of K transforms that a
+            controller watches the sum of signs, then for each the count, [OBSERVED + 2 K].
         step: training steps done.
         images: images shown to D so far.
         tick: ticks done.

@@ -139,6 +139,7 @@ def _end_tick(run: Run, seconds: float) -> None:
         "Progress/kimg": state.images / 1000,
         "Progress/images": state.images,
         "Progress/augment": state.p,
+        **{f"Progress/augment/{name}": state.p * factor for name, factor in run.augment.factors.items()},
         "Progress/saturated": float(state.saturated),
         "Timing/total_sec": state.seconds,
         "Timing/sec_per_tick": seconds,

@@ -19,7 +19,7 @@ from adaflow.core.p_controller import Observation, next_p
 from adaflow.core.portions import Portion
 from adaflow.core.random import normal, uniform
 from adaflow.core.state import OBSERVED
-from adaflow.errors import DivergedError
+from adaflow.errors import DivergedError, PluginError
 
 if TYPE_CHECKING:
     from adaflow.core.run import Run
@@ -59,7 +59,7 @@ def load_inputs(run: Run) -> None:
     """Bring to the device what changes from step to step. Losses read it there, and nothing else that changes."""
     run.p.fill_(run.state.p)
     if run.controller.has_weights:
-        run.augment.weigh(run.controller.weights(run.augment.names))
+        run.augment.weigh(run.controller.weights(run.augment.names, run.state.p))
     for optimizer, rate in run.rates.items():
         rate.fill_(optimizer.param_groups[0]["lr"])
     for portion in run.portions:
@@ -131,25 +131,55 @@ def discriminator_loss(run: Run, portion: Portion) -> Tensor:
         state.observed[OBSERVED:] += signs_where_fired(run, counters, real_logits)
 
     loss = losses.fake_looking(fake_logits) + losses.real_looking(real_logits)
-    for method in run.methods.values():
-        term = method.discriminator_loss(fake_logits, real_logits)
-        loss = loss if term is None else loss + term
+    if run.methods:
+        loss = loss + added_to_the_loss(run, fake_logits, real_logits)
     state.statistics.report("Loss/D/loss", loss)
     return loss
 
 
 def shown_as_real(run: Run, counters: Tensor, reals: Batch, fakes: Batch) -> Batch:
-    """What the methods of the run show D in the place of real images."""
+    """What the methods of the run show D in the place of real images.
+
+    Raises:
+        PluginError: something else than such images and labels.
+    """
     draws = RandomDraws(run.config.schedule.seed, "methods", counters)
     for name, method in run.methods.items():
-        reals = method.reals(reals, fakes, run.p, draws.draw(name))
+        shown = method.reals(reals, fakes, run.p, draws.draw(name))
+        if not isinstance(shown, tuple) or [getattr(part, "shape", None) for part in shown] != [r.shape for r in reals]:
+            raise PluginError(
+                f"method {name!r} does not show as many images and labels as it was given",
+                "Its reals() returns a Batch of the same shapes.",
+            )
+        reals = shown
     return reals
+
+
+def added_to_the_loss(run: Run, fake_logits: Tensor, real_logits: Tensor) -> Tensor | float:
+    """What the methods of the run add to the loss of D, [N, 1] or a scalar.
+
+    Raises:
+        PluginError: something of another shape.
+    """
+    total: Tensor | float = 0.0
+    for name, method in run.methods.items():
+        term = method.discriminator_loss(fake_logits, real_logits)
+        if term is None:
+            continue
+        if not isinstance(term, Tensor) or term.shape not in ((), real_logits.shape):
+            raise PluginError(
+                f"method {name!r} adds something to the loss that is not a number or one for each image",
+                "Its discriminator_loss() returns a scalar tensor, or one of [N, 1], or None.",
+            )
+        total = total + term
+    return total
 
 
 @torch.no_grad()
 def signs_where_fired(run: Run, counters: Tensor, real_logits: Tensor) -> Tensor:
-    """For each watched transform the sum of signs over the reals it changed, then for each their count. [2 K]"""
-    fired = run.augment.fired(run.p, RandomDraws(run.config.schedule.seed, "D-real", counters))
+    """For each watched transform the sum of signs where it fired on reals, then for each their count. [2 K]"""
+    draws = RandomDraws(run.config.schedule.seed, "D-real", counters)
+    fired = run.augment.fired(run.p, draws, run.dataset.channels)
     changed = torch.stack([fired[name] for name in run.watched]).double()
     return torch.cat([changed @ real_logits.sign().double().squeeze(1), changed.sum(1)])
 

@@ -46,16 +46,18 @@ class Each(PController):
     def update(self, seen: Observation) -> float:
         """The greatest p of all."""
         step = seen.images_since / (self.kimg * 1000)
+        if not seen.signs:  # no transform, but perhaps a method that goes by p
+            return seen.p + ((seen.sign_real > self.target) - (seen.sign_real < self.target)) * step
         wanted = {}
         for name, sign in seen.signs.items():
             sign = seen.sign_real if sign is None else sign
             wanted[name] = self.p.get(name, seen.p) + ((sign > self.target) - (sign < self.target)) * step
         self.p = {name: min(max(p, 0.0), seen.p_max) for name, p in wanted.items()}
-        return max(wanted.values(), default=0.0)
+        return max(wanted.values())
 
-    def weights(self, names: tuple[str, ...]) -> dict[str, float]:
+    def weights(self, names: tuple[str, ...], p: float) -> dict[str, float]:
         """Every p, as a share of the greatest."""
-        return shares(self.p)
+        return shares(self.p, p)
 
     def state_dict(self) -> dict[str, Any]:
         """Every p."""
@@ -97,18 +99,19 @@ class Schedule(PController):
         self.now = self._at(seen.images / 1000)
         return max(self.now.values())
 
-    def weights(self, names: tuple[str, ...]) -> dict[str, float]:
+    def weights(self, names: tuple[str, ...], p: float) -> dict[str, float]:
         """Every p, as a share of the greatest."""
         others = self.now.get("p", 0.0)
-        by_name = {name: p for name, p in self.now.items() if name != "p"}
-        return shares({**dict.fromkeys(names, others), **by_name})
+        by_name = {name: own for name, own in self.now.items() if name != "p"}
+        return shares({**dict.fromkeys(names, others), **by_name}, p)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the p of now are: they change when p is asked for, not at every step."""
-        return {"now": dict(self.now)}
+        """The table, for the file may change, and the p of now, for they change when p is asked for."""
+        return {"kimg": self.kimg, "columns": self.columns, "now": dict(self.now)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with them."""
+        self.kimg, self.columns = state.get("kimg", self.kimg), state.get("columns", self.columns)
         self.now = dict(state.get("now", self.now))
 
     def _at(self, kimg: float) -> dict[str, float]:
@@ -122,10 +125,9 @@ class Schedule(PController):
         }
 
 
-def shares(p: dict[str, float]) -> dict[str, float]:
-    """Numbers, divided by the greatest of them; none where that is 0."""
-    greatest = max(p.values(), default=0.0)
-    return {name: value / greatest for name, value in p.items()} if greatest > 0 else {}
+def shares(by_name: dict[str, float], p: float) -> dict[str, float]:
+    """Every number as a share of p, at most 1."""
+    return {name: min(value / p, 1.0) if p > 0 else 0.0 for name, value in by_name.items()}
 
 
 def read_schedule(file: str) -> tuple[list[float], dict[str, list[float]]]:
@@ -142,7 +144,8 @@ def read_schedule(file: str) -> tuple[list[float], dict[str, list[float]]]:
             names = [name.strip() for name in next(reader, [])]
             rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"the schedule {file!r} cannot be read: {error}") from error
+        hint = "Is the run resumed from another folder than it began in? Then give the whole path."
+        raise ConfigError(f"the schedule {file!r} cannot be read: {error}", hint) from error
     if "kimg" not in names or len(names) < 2 or len(set(names)) < len(names) or not rows:
         raise ConfigError(
             f"the schedule {file!r} is no table with a column kimg, others beside it, and rows",

@@ -8,6 +8,7 @@ depends on its draws alone, not on the rest of the batch.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -85,13 +86,14 @@ class AugmentPipeline:
                     f"Inherit from one of {', '.join(kind.__name__ for kind in KINDS)}.",
                 )
         self._active = tuple(transforms)
-        self._factors: dict[str, float] = {}
+        self.factors: dict[str, float] = {}
+        """What `weigh` was told."""
         self._arrange()
 
     def _arrange(self) -> None:
         """Put the places of all transforms in order, with their present weights."""
         transforms = [
-            dataclasses.replace(active, weight=active.weight * self._factors.get(active.name, 1.0))
+            dataclasses.replace(active, weight=active.weight * self.factors.get(active.name, 1.0))
             for active in self._active
         ]
         self.geometry_places = _in_order(
@@ -109,7 +111,7 @@ class AugmentPipeline:
         self.transforms = [given[place.name] for place in places if place.number == 0]
         self.names = tuple(active.name for active in self.transforms)
         # The first of them may be drawn and done by one native kernel, which keeps what it knows of them for good.
-        self.known_places = [] if self._factors else _known(self.map_places, self.image_places)
+        self.known_places = [] if self.factors else _known(self.map_places, self.image_places)
         self.known = Places(
             tuple(FORMULAS.index(_formula(place) or "") for place in self.known_places),
             tuple(_first_setting(place.transform) for place in self.known_places),
@@ -121,24 +123,31 @@ class AugmentPipeline:
         """Multiply the weights that transforms were given by factors of at least 0. Those not named have their own.
 
         Raises:
-            PluginError: there is no transform of such a name here.
+            PluginError: there is no transform of such a name here, or a factor is no number of at least 0.
         """
+        bad = [value for value in factors.values() if not (isinstance(value, int | float) and 0 <= value < math.inf)]
+        if bad:
+            raise PluginError(f"{bad[0]!r} is no factor on p", "A factor is a number of at least 0.")
         unknown = [name for name in factors if name not in self.names]
         if unknown:
             raise PluginError(
                 f"there is no p for {', '.join(map(repr, unknown))}, which this run does not use",
                 f"It uses {', '.join(self.names) or 'no augmentation'}.",
             )
-        if factors != self._factors:
-            self._factors = dict(factors)
+        if factors != self.factors:
+            self.factors = dict(factors)
             self._arrange()
 
-    def fired(self, p: float | Tensor, draws: Draws) -> dict[str, Tensor]:
-        """For each transform the images, [N] bool, that it changes when the pipeline is called with the same draws."""
+    def fired(self, p: float | Tensor, draws: Draws, channels: int) -> dict[str, Tensor]:
+        """For each transform the images, [N] bool, for which it fires when the pipeline is called with the same draws.
+
+        One that means nothing for images of so many channels fires for none.
+        """
         fired: dict[str, Tensor] = {}
         places: list[Place[Any]] = [*self.map_places, *self.image_places]
         if places:
             for place, gate in zip(places, _gates(places, p, draws)[1], strict=True):
+                gate = gate & (not _skips(place, channels))
                 fired[place.name] = fired[place.name] | gate if place.name in fired else gate
         return fired
 
@@ -330,9 +339,9 @@ def _first_setting(transform: Transform) -> float:
     return next((float(getattr(transform, setting.name)) for setting in dataclasses.fields(transform)), 0.0)
 
 
-def _skips(place: Place[ColorTransform], channels: int) -> bool:
+def _skips(place: Place[Any], channels: int) -> bool:
     """Whether a transform means nothing for images of so many channels."""
-    return place.transform.needs_rgb and not is_rgb(channels)
+    return getattr(place.transform, "needs_rgb", False) and not is_rgb(channels)
 
 
 def _compose(matrices: list[Tensor], fired: Tensor) -> tuple[Tensor, Tensor]:

@@ -128,7 +128,8 @@ class KorniaTransform(ImageTransform):
     def _changed(self, images: Tensor, seeds: Sequence[int]) -> Tensor:
         """[n, C, H, W] in [0, 1], each image changed with the numbers of its seed."""
         module = self._module(*images.shape[2:])  # a new one, for it keeps what it was applied to
-        with torch.random.fork_rng(devices=()), TwiceDifferentiable():
+        devices = [images.device] if images.is_cuda else []
+        with torch.random.fork_rng(devices), TwiceDifferentiable():
             if self.alone:
                 each = [_seeded(seed, module, image[None]) for seed, image in zip(seeds, images, strict=True)]
                 return torch.cat(each)
@@ -193,8 +194,8 @@ def _seeds(draw: Draw) -> list[int]:
 
 
 def _seeded(seed: int, function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function gives that draws from the generator of the CPU."""
-    torch.default_generator.manual_seed(seed)
+    """What a function gives that draws from torch's generators; kornia before 0.9 draws on the GPU, too."""
+    torch.manual_seed(seed)
     return function(*arguments)
 
 

@@ -46,14 +46,22 @@ def test_each_goes_its_own_way():
     controller = each(target=0.5, kimg=0.32)
     assert controller.update(observation({"hue": 0.9, "xflip": 0.1, "noise": None}, sign=0.7)) == pytest.approx(0.3)
     assert controller.p == pytest.approx({"hue": 0.3, "xflip": 0.1, "noise": 0.3})
-    assert controller.weights(()) == pytest.approx({"hue": 1, "xflip": 1 / 3, "noise": 1})
+    assert controller.weights((), 0.3) == pytest.approx({"hue": 1, "xflip": 1 / 3, "noise": 1})
 
 
 def test_each_stays_within_bounds_and_tells_when_it_wants_more():
     controller = each(target=0.0, kimg=0.032)
     assert controller.update(observation({"hue": 1.0, "xflip": -1.0})) == pytest.approx(1.2)
     assert controller.p == {"hue": 0.8, "xflip": 0.0}
-    assert each().update(observation()) == 0.0  # no transform at all
+    assert controller.weights((), 0.8) == {"hue": 1.0, "xflip": 0.0}
+
+
+def test_each_without_transforms_goes_by_all_reals():
+    """As rt does, for a method that goes by p."""
+    controller = each(target=0.5, kimg=0.32)
+    assert controller.update(observation(sign=0.7)) == pytest.approx(0.3)
+    assert controller.update(observation(sign=0.2)) == pytest.approx(0.1)
+    assert controller.weights((), 0.3) == {}
 
 
 def test_each_goes_on_after_a_resume():
@@ -90,11 +98,12 @@ def test_a_schedule_goes_in_straight_lines(tmp_path):
 
 def test_a_schedule_for_each_transform(tmp_path):
     controller = schedule(tmp_path, "\ufeffkimg, p, hue\n0, 0.4, 0.1\n\n10, 0.4, 0.8\n")
-    assert controller.weights(("hue", "xflip")) == pytest.approx({"hue": 0.25, "xflip": 1.0})
+    assert controller.weights(("hue", "xflip"), 0.4) == pytest.approx({"hue": 0.25, "xflip": 1.0})
     assert controller.update(observation(images=10_000)) == pytest.approx(0.8)
-    assert controller.weights(("hue", "xflip")) == pytest.approx({"hue": 1.0, "xflip": 0.5})
+    assert controller.weights(("hue", "xflip"), 0.8) == pytest.approx({"hue": 1.0, "xflip": 0.5})
+    assert controller.weights(("hue", "xflip"), 0.5) == pytest.approx({"hue": 1.0, "xflip": 0.8})  # p was cut to 0.5
     only = schedule(tmp_path, "kimg,hue\n0,0.1\n")
-    assert only.weights(("hue", "xflip")) == {"hue": 1.0, "xflip": 0.0}
+    assert only.weights(("hue", "xflip"), 0.1) == {"hue": 1.0, "xflip": 0.0}
 
 
 def test_a_schedule_in_a_run(tmp_path):
@@ -110,8 +119,29 @@ def test_a_schedule_in_a_run(tmp_path):
     assert seen[0] == {"hue": 0.0, "xflip": 1.0}
     assert seen[4] == pytest.approx({"hue": 1.0, "xflip": 1.0})
     assert seen[8] == {"hue": 1.0, "xflip": 0.0}
+    file.write_text("kimg,hue,xflip\n0,0,0\n")
     with pytest.raises(PluginError, match="no p for 'hue'"):
         small_run(tmp_path, {"augment": {**table["augment"], "augs": "xflip"}}, MANAGER)
+
+
+def test_p_max_caps_each_p(tmp_path):
+    """Not only the greatest, of which the others are shares."""
+    file = tmp_path / "p.csv"
+    file.write_text("kimg,xflip,hue\n0,0.9,0.3\n")
+    table = {"augment": {"augs": "xflip,hue", "controller": f"schedule(file={str(file)!r})", "p_max": 0.6}}
+    run = small_run(tmp_path, table, MANAGER)
+    for _ in range(6):
+        training_step(run)
+        weights = {place.name: place.weight for place in run.augment.color_places + run.augment.geometry_places}
+        assert {name: run.state.p * weight for name, weight in weights.items()} == pytest.approx(
+            {"hue": 0.3, "xflip": 0.6}
+        )
+
+
+def test_a_resumed_run_keeps_its_table(tmp_path):
+    before, edited = schedule(tmp_path, "kimg,p\n0,0\n10,0.5\n"), schedule(tmp_path, "kimg,p\n0,0\n10,0.9\n")
+    edited.load_state_dict(before.state_dict())
+    assert edited.update(observation(images=10_000)) == 0.5
 
 
 @pytest.mark.parametrize(
