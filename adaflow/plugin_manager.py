@@ -14,20 +14,18 @@ import importlib.util
 import inspect
 import os
 import re
-import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 import pluggy
 
 import adaflow
-from adaflow import hookspecs, registry
+from adaflow import hookspecs, plugin_files, registry
 from adaflow.errors import AdaflowError, PluginError
 from adaflow.registry import Registry
 
@@ -64,11 +62,16 @@ HOOKS = tuple(name for name, value in vars(hookspecs).items() if hasattr(value, 
 NOT_THE_PLUGIN = (
     __file__,
     registry.__file__,
+    plugin_files.__file__,
     os.path.dirname(importlib.__file__),
     os.path.dirname(pluggy.__file__),
     "<frozen",
 )
 """Beginnings of the file names in a traceback that lie between us and a plugin."""
+
+
+PLUGIN_FILES: dict[str, str] = {}
+"""File → plugin, of those that are not built in and were loaded in this process."""
 
 
 class Register(Generic[T]):
@@ -260,7 +263,9 @@ class PluginManager:
                 return info
         if is_module:
             return self._add(text, partial(importlib.import_module, text), source)
-        info = self._add(path.stem, partial(_import_file, path), source)
+        if path.is_dir():
+            return self._add(path.name, partial(plugin_files.import_folder, path), source)
+        info = self._add(path.stem, partial(plugin_files.import_file, path), source)
         if path.is_file():
             info.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         return info
@@ -293,6 +298,8 @@ class PluginManager:
         functions = self._hook_functions(plugin)
         info.hooks = [hook for hook in HOOKS if hook in functions]
         self._pluggy.register(plugin, name=info.name)
+        if info.source != "built-in":
+            PLUGIN_FILES[getattr(plugin, "__file__", None) or ""] = info.name
         for hook, offered in self.registries.items():
             if hook not in functions:
                 continue
@@ -344,6 +351,18 @@ class PluginManager:
             self._pluggy.unregister(name=info.name)
 
 
+def blamed(error: Exception) -> PluginError | None:
+    """What to tell the user of an error that came out of the code of a plugin of theirs; None for our own."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        plugin = PLUGIN_FILES.get(frame.filename)
+        if plugin is not None:
+            text = " ".join(traceback.format_exception_only(error)[0].split())
+            place = _place(frame.filename, frame.lineno)
+            hint = f"adaflow plugins check {frame.filename} may tell more; with ADAFLOW_TRACEBACK=1 all of it is shown."
+            return PluginError(f"plugin {plugin} failed: {_printable(text)}{place}", hint)
+    return None
+
+
 def _last(module: str) -> str:
     """The name of a built-in plugin."""
     return module.rsplit(".", 1)[1]
@@ -353,24 +372,6 @@ def _required(function: Callable[..., Any]) -> list[str]:
     """The arguments of a hook implementation; those with a default are its own business."""
     parameters = inspect.signature(function).parameters.values()
     return [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-
-
-def _import_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise PluginError(f"there is no file {str(path)!r}")
-    # A name of its own, so that a file called numpy.py cannot stand in for the library.
-    name = f"adaflow_plugin_file_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"{str(path)!r} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def _explain(error: BaseException) -> str:

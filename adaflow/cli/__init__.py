@@ -90,12 +90,24 @@ def _run() -> None:
         sys.argv[1:] = plain_switches(sys.argv[1:])
         app()
     except AdaflowError as error:
-        # Of several processes that meet the same mistake, one says so.
-        if os.environ.get("RANK", "0") == "0":
-            typer.secho(f"Error: {error.message}.", fg=typer.colors.RED, err=True)
-            if error.hint:
-                typer.echo(error.hint, err=True)
-        sys.exit(error.exit_code)
+        _leave(error)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:
+        from adaflow.plugin_manager import blamed
+
+        mistake = None if os.environ.get("ADAFLOW_TRACEBACK") else blamed(error)
+        if mistake is None:
+            raise
+        _leave(mistake)
+
+
+def _leave(error: AdaflowError) -> None:
+    """Tell the user, and end with the exit code of the error."""
+    # Of several processes that meet the same mistake, one says so.
+    if os.environ.get("RANK", "0") == "0":
+        typer.secho(f"Error: {error.message}.", fg=typer.colors.RED, err=True)
+        if error.hint:
+            typer.echo(error.hint, err=True)
+    sys.exit(error.exit_code)

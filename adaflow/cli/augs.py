@@ -39,7 +39,9 @@ def list_augs(plugin: PluginFiles = None, block: Block = None, as_json: Json = F
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("name", "kind", "settings", "plugin", "what it does", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("name", "kind", "settings", "plugin", "what it does"):
+        table.add_column(column, no_wrap=column == "name", overflow="fold")
     for row in rows:
         table.add_row(*(Text(row[key]) for key in ("name", "kind", "settings", "plugin", "summary")))
     console = Console()

@@ -99,10 +99,19 @@ def _show(subject: Subject, results: list[CheckResult]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("check", "result", "reason", box=SIMPLE_HEAD, pad_edge=False)
+    from adaflow.conformance.catalogue import NOT_TRIED
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("check", no_wrap=True)
+    table.add_column("result", no_wrap=True)
+    table.add_column("reason")
+    not_tried = [result for result in results if result.reason.startswith(NOT_TRIED)]
     for result in results:
-        reason = Text(result.reason, overflow="fold")
-        table.add_row(Text(result.check), Text(result.status, style=COLOURS[result.status]), reason)
+        if result not in not_tried:
+            reason = Text(result.reason, overflow="fold")
+            table.add_row(Text(result.check), Text(result.status, style=COLOURS[result.status]), reason)
+    if not_tried:
+        table.add_row(f"{len(not_tried)} others", Text("skipped", style=COLOURS["skipped"]), not_tried[0].reason)
     counts = [f"{sum(r.status == status for r in results)} {status}" for status in COLOURS]
     console = Console()
     console.print(Text(f"{subject.kind} {subject.item}, of plugin {subject.provider}"), style="bold")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
 from adaflow.cli import app
 from adaflow.cli.options import Block, Json, PluginFiles, load_plugins, make_folder
-from adaflow.errors import UsageError
+from adaflow.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
     from adaflow.core.leakcheck import LeakReport
@@ -83,7 +85,8 @@ def leakcheck(
         if network is not None:
             path = find_network(network)
             loaded = load_network(path, device)
-            context = network_context(loaded, manager, num, data, augs, seed, say, progress)
+            with _plugins_of_the_training(loaded.info):
+                context = network_context(loaded, manager, num, data, augs, seed, say, progress)
             title, folder = str(network), path.parent
         else:
             context = images_context(fakes, data, manager, num, augs or "", seed, device, say, progress)
@@ -101,6 +104,25 @@ def leakcheck(
         show(report)
         typer.echo(f"Details: {folder / ('leakcheck.html' if html else 'leakcheck.json')}")
     raise typer.Exit(int(report.exit_code))
+
+
+@contextmanager
+def _plugins_of_the_training(info: dict[str, Any]) -> Iterator[None]:
+    """Within it, an error about an unknown name also says which plugins the training used.
+
+    A network file does not make us load them: it may come from anywhere.
+    """
+    from adaflow.core.data.source import printable
+
+    try:
+        yield
+    except PluginError as error:
+        files = info.get("config", {}).get("plugins", [])
+        if not files:
+            raise
+        named = " ".join(f"--plugin {printable(str(file))}" for file in files)
+        hint = f"Training had plugins; their sources are in the run folder, under plugins/. Give them: {named}."
+        raise PluginError(error.message, hint) from error
 
 
 def show(report: LeakReport) -> None:

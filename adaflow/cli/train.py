@@ -13,7 +13,7 @@ import typer
 
 from adaflow.cli import app
 from adaflow.cli.options import Block, PluginFiles, load_plugins, progress_bar
-from adaflow.errors import ExitCode, FileError, UsageError
+from adaflow.errors import ExitCode, FileError, PluginError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -300,6 +300,10 @@ def _resume(folder: Path, gpus: int, kimg: float | None) -> None:
         raise typer.Exit(launch(gpus, sys.argv[1:]))
     table = merge(read_toml(folder / "config.toml"), {"schedule": {"kimg": kimg}})
     config = from_table(RunConfig, table)
+    for file in config.plugins:
+        kept = folder / "plugins" / Path(file).name
+        if file.endswith(".py") and not Path(file).is_file() and kept.is_file():
+            raise PluginError(f"the plugin {file} is gone", f"Put it back; what it was is kept: {kept}.")
     plugins = load_plugins(list(config.plugins), list(config.block))
     world = World.from_environment()
     with plugins.explain_unknown(), world:

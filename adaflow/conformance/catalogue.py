@@ -20,6 +20,9 @@ from adaflow.conformance import (
 from adaflow.conformance.check import Check, CheckResult, Subject
 from adaflow.errors import PluginError, UsageError
 
+NOT_TRIED = "not tried"
+"""How the reason begins why a check was left out that would only say the same again."""
+
 Function = Callable[[Subject], str | None]
 
 
@@ -163,7 +166,7 @@ def check_subject(subject: Subject, expected_failures: Mapping[str, str] | None 
     missing = ""
     for check in checks_for(subject.kind):
         if missing:
-            results.append(CheckResult(check.id, "skipped", f"not tried, for {missing} has not passed"))
+            results.append(CheckResult(check.id, "skipped", f"{NOT_TRIED}, for {missing} has not passed"))
             continue
         results.append(check.result(subject, expected.get(check.id, "")))
         if check.basic and results[-1].status != "passed":

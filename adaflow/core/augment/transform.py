@@ -54,6 +54,10 @@ class Transform(ABC):  # noqa: B024
         for setting in dataclasses.fields(self):
             low, high = setting.metadata.get("low", -math.inf), setting.metadata.get("high", math.inf)
             value = getattr(self, setting.name)
+            if setting.metadata and setting.type in (int, "int") and value != int(value):
+                raise ConfigError(
+                    f"{setting.name} is {value!r}", f"It is a whole number, {setting.default!r} by default."
+                )
             if setting.metadata and not low <= value <= high:
                 raise ConfigError(
                     f"{setting.name} is {value!r}, which is out of range",

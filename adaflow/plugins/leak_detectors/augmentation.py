@@ -146,7 +146,7 @@ class _Audit:
             sentence = f"{name} would not be noticed in less than {percent(smallest)} of the images."
             return _finding(name, "cannot tell", sentence, **common)
         found = f"At most {percent(high)} of the images show {name}" if low > 0 else f"No sign of {name}"
-        sentence = f"{found}; it would have been seen in {percent(smallest)} of them."
+        sentence = f"{found}; it would have been seen from {percent(smallest)} on."
         return _finding(name, "clean", sentence, **common)
 
     def _panels(self, name: str) -> tuple[Panel, ...]:
