@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from adaflow.conformance.derivatives import graph_nodes
 from adaflow.core.draw import RandomDraws
 from adaflow.plugins.augmentations.kornia import CLASSES
 from adaflow.plugins.augmentations.kornia_transform import (
@@ -81,17 +82,6 @@ def changed(transform: KorniaTransform, before: torch.Tensor, first: int = 0) ->
     """The images after the transform, the first of them being image number `first` of a run."""
     numbers = torch.arange(first, first + len(before))
     return transform.apply(before, RandomDraws(0, "test", numbers).draw("kornia"))
-
-
-def graph_nodes(tensor: torch.Tensor) -> set[str]:
-    """The names of all nodes of an autograd graph."""
-    seen, queue = set(), [tensor.grad_fn]
-    while queue:
-        node = queue.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            queue += [parent for parent, _ in node.next_functions]
-    return {node.name() for node in seen}
 
 
 def keeps_shape_and_changes_images(transform: KorniaTransform) -> bool:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
+from adaflow.conformance.derivatives import graph_nodes
 from adaflow.core.augment import ActiveTransform, AugmentPipeline, build_pipeline
 from adaflow.core.augment import bands as bands_module
 from adaflow.core.augment import resample as resample_module
@@ -361,17 +362,6 @@ def test_the_lookup_of_others_is_ours_within_a_block():
         assert "GridSampler" in expected.grad_fn.name()
         assert "GridSampler" in elsewhere.grad_fn.name()
         assert "GridSampler" in call().grad_fn.name()
-
-
-def graph_nodes(tensor):
-    """The names of all nodes of an autograd graph."""
-    seen, queue = set(), [tensor.grad_fn]
-    while queue:
-        node = queue.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            queue += [parent for parent, _ in node.next_functions]
-    return {node.name() for node in seen}
 
 
 def test_without_a_double_backward_of_grid_sample(monkeypatch):

@@ -47,7 +47,7 @@ def gradient_of_gradient_on_torch_2_11(subject: Subject) -> None:
         with path():
             result = _curved(subject, images)
         (slope,) = grad(result.square().sum(), images, create_graph=True)
-        found = any("GridSampler" in name for name in _nodes(result) | _nodes(slope))
+        found = any("GridSampler" in name for name in graph_nodes(result) | graph_nodes(slope))
         require(not found, "it calls torch's grid_sample: take that of adaflow.cuda.grid_sample")
 
 
@@ -110,7 +110,7 @@ def _apart(subject: Subject, function: Function, dtype: torch.dtype, step: float
     return ""
 
 
-def _nodes(tensor: Tensor) -> set[str]:
+def graph_nodes(tensor: Tensor) -> set[str]:
     """The names of all nodes of the graph of derivatives that a tensor came from."""
     seen, waiting = set(), [tensor.grad_fn]
     while waiting:

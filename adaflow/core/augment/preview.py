@@ -21,10 +21,7 @@ def parse_probabilities(text: str) -> list[float]:
     Raises:
         UsageError: something else.
     """
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"{text!r} is no list of probabilities", "Write for example 0.1,0.5,0.8.") from None
+    values = _parse_numbers(text, "probabilities", "0.1,0.5,0.8")
     if not all(0 <= value <= 1 for value in values):
         raise UsageError(f"a probability in {text!r} is not between 0 and 1")
     return values
@@ -36,13 +33,17 @@ def parse_percentiles(text: str) -> list[float]:
     Raises:
         UsageError: something else.
     """
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"{text!r} is no list of percentiles", "Write for example 5,25,50,75,95.") from None
+    values = _parse_numbers(text, "percentiles", "5,25,50,75,95")
     if not all(0 < value < 100 for value in values):
         raise UsageError(f"a percentile in {text!r} is not between 0 and 100")
     return values
+
+
+def _parse_numbers(text: str, what: str, example: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{text!r} is no list of {what}", f"Write for example {example}.") from None
 
 
 def preview_sheet(
