@@ -287,7 +287,7 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_sigkill_and_resume_from_the_command_line(tmp_path, processes):
     """20 steps in one go equal 10 steps, SIGKILL, and the rest, in bf16, with the real command and a plugin with state.
 
