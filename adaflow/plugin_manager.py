@@ -71,7 +71,7 @@ NOT_THE_PLUGIN = (
 
 
 PLUGIN_FILES: dict[str, str] = {}
-"""File → plugin, of those that are not built in and were loaded in this process."""
+"""File, or folder of a package with a slash → plugin, of those loaded in this process that are not built in."""
 
 
 class Register(Generic[T]):
@@ -298,8 +298,9 @@ class PluginManager:
         functions = self._hook_functions(plugin)
         info.hooks = [hook for hook in HOOKS if hook in functions]
         self._pluggy.register(plugin, name=info.name)
-        if info.source != "built-in":
-            PLUGIN_FILES[getattr(plugin, "__file__", None) or ""] = info.name
+        file = getattr(plugin, "__file__", None)
+        if file and info.source != "built-in":
+            PLUGIN_FILES[file.removesuffix("__init__.py")] = info.name
         for hook, offered in self.registries.items():
             if hook not in functions:
                 continue
@@ -354,12 +355,12 @@ class PluginManager:
 def blamed(error: Exception) -> PluginError | None:
     """What to tell the user of an error that came out of the code of a plugin of theirs; None for our own."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        plugin = PLUGIN_FILES.get(frame.filename)
-        if plugin is not None:
-            text = " ".join(traceback.format_exception_only(error)[0].split())
-            place = _place(frame.filename, frame.lineno)
-            hint = f"adaflow plugins check {frame.filename} may tell more; with ADAFLOW_TRACEBACK=1 all of it is shown."
-            return PluginError(f"plugin {plugin} failed: {_printable(text)}{place}", hint)
+        for place, plugin in PLUGIN_FILES.items():
+            if frame.filename == place or (place.endswith(os.sep) and frame.filename.startswith(place)):
+                text = _printable(" ".join(traceback.format_exception_only(error)[0].split()))
+                where = _place(frame.filename, frame.lineno)
+                hint = f"adaflow plugins check {frame.filename} may tell more; ADAFLOW_TRACEBACK=1 shows all of it."
+                return PluginError(f"plugin {plugin} failed: {text}{where}", hint)
     return None
 
 

@@ -81,7 +81,6 @@ class ByName(PController):
     """A p of its own for each transform."""
 
     needs_transforms: ClassVar[bool] = True
-    has_weights: ClassVar[bool] = True
 
     def update(self, seen):
         return 0.5 + 0.1 * sum(sign or 0.0 for sign in seen.signs.values())
@@ -99,10 +98,6 @@ class Counts(ByName):
     def weights(self, names, p):
         self.count += 1
         return {names[0]: 1.0 + self.count}
-
-
-class Secretive(ByName):
-    has_weights = False
 
 
 class Elsewhere(ByName):
@@ -126,7 +121,6 @@ BROKEN = [
     ("method", Wipes, {"input_untouched"}),
     ("method", Guesses, {"randomness_from_the_draw"}),
     ("method", Forgets, {"state_round_trip"}),
-    ("p controller", Secretive, {"weights"}),
     ("p controller", Counts, {"state_round_trip"}),
     ("p controller", Elsewhere, {"weights"}),
     ("p controller", Negative, {"weights"}),

@@ -57,7 +57,6 @@ class ByName(PController):
     """p = 0.5 for x-flips, a tenth of it for hue; the sign of each transform is kept."""
 
     needs_transforms: ClassVar[bool] = True
-    has_weights: ClassVar[bool] = True
 
     other: str = "hue"
 

@@ -118,3 +118,21 @@ def test_a_folder_that_is_a_package(cli, tmp_path):
     result = cli("augs", "list", "--plugin", folder, "--json")
     assert result.code == 0, result.err
     assert '"packed"' in result.out
+
+
+def test_in_a_module_of_a_package(cli, tmp_path):
+    folder = tmp_path / "another_package_of_plugins"
+    folder.mkdir()
+    write(folder, "from another_package_of_plugins.inner import register_augmentations\n", "__init__.py")
+    inner = write(folder, AUGMENTATION, "inner.py")
+    result = cli("augs", "preview", "boom", "--plugin", folder, "--p", "1", "--out", tmp_path / "x.png")
+    assert result.code == 3
+    assert f"({inner}, line 10)" in result.err.replace("\n", " ")
+
+
+def test_in_a_file_named_from_where_one_is(cli, tmp_path, monkeypatch):
+    write(tmp_path, AUGMENTATION)
+    monkeypatch.chdir(tmp_path)
+    result = cli("augs", "preview", "boom", "--plugin", "mine.py", "--p", "1")
+    assert result.code == 3
+    assert "plugin mine failed: ValueError" in result.err

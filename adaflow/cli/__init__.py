@@ -69,8 +69,8 @@ def main() -> None:
         raise
 
 
-def _run() -> None:
-    # Each adds its commands to `app`.
+def load_commands() -> None:
+    """Import every module of commands; each adds its own to `app`."""
     from adaflow.cli import (  # noqa: F401
         augs,
         augs_safety,
@@ -86,6 +86,9 @@ def _run() -> None:
         train,
     )
 
+
+def _run() -> None:
+    load_commands()
     try:
         sys.argv[1:] = plain_switches(sys.argv[1:])
         app()

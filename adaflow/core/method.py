@@ -67,8 +67,3 @@ class Method:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
-
-
-def is_capturable(method: Method) -> bool:
-    """Whether its work can be recorded and repeated: it does not say otherwise, and has no state of its own."""
-    return method.capturable and type(method).state_dict is Method.state_dict

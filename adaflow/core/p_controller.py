@@ -59,9 +59,6 @@ class PController(ABC):
     needs_transforms: ClassVar[bool] = False
     """True asks for `signs`."""
 
-    has_weights: ClassVar[bool] = False
-    """True when `weights` answers something."""
-
     def first_p(self, p: float) -> float:
         """p before the first step, given the run's setting; the trainer clips the answer to [0, p_max]."""
         return p
@@ -85,6 +82,11 @@ class PController(ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 (most have no state)
         """Take back what `state_dict` gave."""
+
+
+def has_weights(controller: PController) -> bool:
+    """Whether it gives transforms a p of their own."""
+    return type(controller).weights is not PController.weights
 
 
 def next_p(controller: PController, seen: Observation, p_max: float) -> tuple[float, bool]:

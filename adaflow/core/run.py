@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from adaflow.core.augment import AugmentPipeline, build_pipeline
-from adaflow.core.augment.transform import is_capturable
+from adaflow.core.augment.transform import Transform
 from adaflow.core.build import build_plugin
 from adaflow.core.data.dataset import Dataset
 from adaflow.core.distributed import World
@@ -20,10 +20,9 @@ from adaflow.core.files import append_line
 from adaflow.core.graphs import CudaRecorder, Graphs
 from adaflow.core.logger import Logger
 from adaflow.core.method import Method
-from adaflow.core.method import is_capturable as is_capturable_method
 from adaflow.core.metric import Metric
 from adaflow.core.networks import Discriminator, Generator
-from adaflow.core.p_controller import PController
+from adaflow.core.p_controller import PController, has_weights
 from adaflow.core.portions import Portion
 from adaflow.core.precision import allow_tf32, set_precision
 from adaflow.core.random import stream_key
@@ -85,7 +84,7 @@ class Run:
                 f"the p controller {config.augment.controller} compares with images kept out of training",
                 "Set some apart with --val-fraction 0.1.",
             )
-        if self.controller.has_weights:
+        if has_weights(self.controller):
             self.augment.weigh(self.controller.weights(self.augment.names, 1.0))  # an unknown name is found now
         self.watched = self.augment.names if self.controller.needs_transforms else ()
         """Transforms for each of which the controller wants to know what D says of reals for which it fired."""
@@ -159,9 +158,9 @@ class Run:
             return Graphs(None, self.say)
         if self.world.size > 1:
             return Graphs(None, self.say, "several processes speak to each other within phases")
-        unfit = [active.name for active in self.augment.transforms if not is_capturable(active.transform)]
-        unfit += [name for name, method in self.methods.items() if not is_capturable_method(method)]
-        unfit += [self.config.augment.controller] * self.controller.has_weights
+        plugins = {active.name: active.transform for active in self.augment.transforms} | self.methods
+        unfit = [name for name, plugin in plugins.items() if not is_capturable(plugin)]
+        unfit += [self.config.augment.controller] * has_weights(self.controller)
         if unfit:
             return Graphs(None, self.say, f"what {', '.join(unfit)} does cannot be recorded")
         return Graphs(CudaRecorder(), self.say)
@@ -199,6 +198,11 @@ class Run:
         if self.world.is_first:
             self.print(text)
             append_line(self.folder / "log.txt", text)
+
+
+def is_capturable(plugin: Transform | Method) -> bool:
+    """Whether its work can be recorded and repeated: it does not say otherwise, and has no state of its own."""
+    return plugin.capturable and type(plugin).state_dict in (Transform.state_dict, Method.state_dict)
 
 
 def adam(network: nn.Module, config: OptimizerConfig, lr: float, interval: int, regularised: bool) -> torch.optim.Adam:

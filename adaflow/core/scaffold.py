@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from adaflow import plugin_manager
 from adaflow.errors import FileError, UsageError
 from adaflow.registry import NAME
 
@@ -21,43 +22,40 @@ class Kind:
     """A kind of plugin that can be begun from a template.
 
     Args:
-        what: the word for it.
         hook: the hook by which it comes in.
         usage: how it is used, with `{name}` and `{file}`.
         check: what the check of such a plugin needs besides its file.
         test: the template of its test.
     """
 
-    what: str
     hook: str
     usage: str
     check: str = ""
     test: str = "test"
 
+    @property
+    def what(self) -> str:
+        """The word for it."""
+        return plugin_manager.KINDS[self.hook]
+
 
 KINDS = {
-    "augmentation": Kind(
-        "augmentation", "register_augmentations", "adaflow augs preview --plugin {file} --augs {name} --p 0.5,1"
-    ),
+    "augmentation": Kind("register_augmentations", "adaflow augs preview --plugin {file} --augs {name} --p 0.5,1"),
     "p-controller": Kind(
-        "p controller",
         "register_p_controllers",
         "adaflow train --plugin {file} --p-controller {name} --data demo:lesions",
     ),
-    "method": Kind("method", "register_methods", "adaflow train --plugin {file} --methods {name} --data demo:lesions"),
-    "metric": Kind("metric", "register_metrics", "adaflow metrics run.pkl --plugin {file} --metrics {name}"),
-    "leak-detector": Kind(
-        "leak detector", "register_leak_detectors", "adaflow leakcheck run.pkl --plugin {file} --detectors {name}"
-    ),
+    "method": Kind("register_methods", "adaflow train --plugin {file} --methods {name} --data demo:lesions"),
+    "metric": Kind("register_metrics", "adaflow metrics run.pkl --plugin {file} --metrics {name}"),
+    "leak-detector": Kind("register_leak_detectors", "adaflow leakcheck run.pkl --plugin {file} --detectors {name}"),
     "dataset": Kind(
-        "dataset reader",
         "register_datasets",
         "adaflow data check images.npy --plugin {file}",
         check=" --data images.npy",
         test="test-dataset",
     ),
     "logger": Kind(
-        "logger", "register_loggers", "adaflow train --plugin {file} --loggers console,jsonl,{name} --data demo:lesions"
+        "register_loggers", "adaflow train --plugin {file} --loggers console,jsonl,{name} --data demo:lesions"
     ),
 }
 """What `adaflow plugins new --kind` offers."""
@@ -85,7 +83,7 @@ def write_plugin(name: str, kind: str, folder: Path, package: bool, taken: Itera
     module = module_name(name)
     if name in taken:
         raise UsageError(f"the {KINDS[kind].what} {name!r} exists already", "Choose another name.")
-    title = "adaflow-" + name.removeprefix("adaflow-").replace("_", "-").replace(".", "-").replace(":", "-").lower()
+    title = "adaflow-" + module.removeprefix("adaflow_").replace("_", "-")
     what = KINDS[kind].what
     words = {
         "name": name,

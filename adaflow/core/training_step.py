@@ -15,7 +15,7 @@ from adaflow.core import losses
 from adaflow.core.distributed import average_gradients
 from adaflow.core.draw import RandomDraws
 from adaflow.core.method import Batch
-from adaflow.core.p_controller import Observation, next_p
+from adaflow.core.p_controller import Observation, has_weights, next_p
 from adaflow.core.portions import Portion
 from adaflow.core.random import normal, uniform
 from adaflow.core.state import OBSERVED
@@ -58,7 +58,7 @@ def training_step(run: Run) -> None:
 def load_inputs(run: Run) -> None:
     """Bring to the device what changes from step to step. Losses read it there, and nothing else that changes."""
     run.p.fill_(run.state.p)
-    if run.controller.has_weights:
+    if has_weights(run.controller):
         run.augment.weigh(run.controller.weights(run.augment.names, run.state.p))
     for optimizer, rate in run.rates.items():
         rate.fill_(optimizer.param_groups[0]["lr"])

@@ -30,7 +30,6 @@ class Each(PController):
     """
 
     needs_transforms: ClassVar[bool] = True
-    has_weights: ClassVar[bool] = True
 
     target: float = 0.6
     kimg: float = 500
@@ -81,8 +80,6 @@ class Schedule(PController):
     Raises:
         ConfigError: it cannot be read, or holds something else.
     """
-
-    has_weights: ClassVar[bool] = True
 
     file: str = ""
 

@@ -91,11 +91,6 @@ class Transform(ABC):  # noqa: B024
         """Take back what `state_dict` gave."""
 
 
-def is_capturable(transform: Transform) -> bool:
-    """Whether its work can be recorded and repeated: it does not say otherwise, and has no state of its own."""
-    return transform.capturable and type(transform).state_dict is Transform.state_dict
-
-
 class GeometryTransform(Transform):
     """An affine map of the image plane. All of them are composed into one, and the image is resampled once."""
 

@@ -98,7 +98,7 @@ class KorniaTransform(ImageTransform):
         try:
             try:
                 self._try(64)
-            except Exception:
+            except Exception:  # of any sort: some settings need a large image
                 self._try(1024)
         except Exception as error:
             settings = [(f.name, getattr(self, f.name), f.default) for f in dataclasses.fields(self)]
