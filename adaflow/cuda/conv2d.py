@@ -2,7 +2,8 @@
 
 torch computes the second derivative with respect to the weights as a convolution whose kernel is a whole feature map,
 image by image. It need not: a convolution, its transpose and its weight gradient are each linear in two arguments, and
-the derivatives of each are the other two. Two Functions that call each other give every order.
+the derivatives of each are the other two. Two Functions that call each other give every order. On CPUs, wide 3 × 3
+layers are computed by `adaflow.cuda.winograd`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from adaflow.cuda import winograd
 
 Pair = tuple[int, int]
 
@@ -53,6 +56,11 @@ class _Geometry(NamedTuple):
     transposed: bool = False
     output_padding: Pair = (0, 0)
 
+    def by_winograd(self, x: Tensor, w: Tensor) -> bool:
+        """Whether the convolution of images and weights is taken by `adaflow.cuda.winograd`."""
+        plain = self == _Geometry((1, 1), (1, 1), 1, self.transposed)
+        return plain and winograd.suits(x, w)
+
     def transpose(self, shape: torch.Size, gradient: torch.Size, w: torch.Size) -> _Geometry:
         """What takes the gradient of the result back to the images of this shape, with the same weights."""
         if self.transposed:
@@ -79,6 +87,8 @@ class _Convolution(torch.autograd.Function):
         ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, w)
         ctx.geometry, ctx.shape = geometry, x.shape
         stride, padding, groups, transposed, output_padding = geometry
+        if geometry.by_winograd(x, w):
+            return winograd.convolve(x, w, transposed)
         result: Tensor = torch.ops.aten.convolution(
             x, w, None, stride, padding, (1, 1), transposed, output_padding, groups
         )
@@ -104,6 +114,8 @@ class _WeightGradient(torch.autograd.Function):
         ctx.save_for_backward(x, gradient)
         ctx.geometry = geometry
         stride, padding, groups, transposed, output_padding = geometry
+        if geometry.by_winograd(x, w):
+            return winograd.weight_gradient(gradient, x, w) if transposed else winograd.weight_gradient(x, gradient, w)
         result: Tensor = torch.ops.aten.convolution_backward(
             gradient, x, w, None, stride, padding, (1, 1), transposed, output_padding, groups, (False, True, False)
         )[1]

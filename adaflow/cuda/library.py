@@ -117,6 +117,12 @@ def call(name: str, device: torch.device, *arguments: int | float | None) -> Non
     _call(library, name, device, *arguments)
 
 
+def offers(name: str, device: torch.device) -> bool:
+    """Whether the native path is taken on a device, and has this function there: some need certain processors."""
+    library = native(device)
+    return library is not None and getattr(library, name, None) is not None
+
+
 @contextmanager
 def recorded_calls() -> Iterator[set[str]]:
     """Collects the names of the kernels called within the block: the proof that a test tests the native path."""

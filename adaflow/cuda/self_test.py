@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from adaflow.cuda.bias_act import bias_act
+from adaflow.cuda.conv2d import conv2d
 from adaflow.cuda.fir import setup_filter
 from adaflow.cuda.fused import fir_bias_act
 from adaflow.cuda.library import reference_ops, register_self_test
@@ -106,7 +107,14 @@ def _modulated_conv2d(device: torch.device) -> None:
         )
 
 
+def _conv2d(device: torch.device) -> None:
+    """Wide enough for `adaflow.cuda.winograd`, where the processor has what that needs."""
+    x, w = some(4, 32, 8, 8, device=device), some(48, 32, 3, 3, device=device)
+    compare(lambda x, w: conv2d(x, w, padding=(1, 1)), x, w)
+
+
 register_self_test("bias_act", _bias_act)
+register_self_test("conv2d", _conv2d)
 register_self_test("fir_bias_act", _fir_bias_act)
 register_self_test("modulated_conv2d", _modulated_conv2d)
 register_self_test("upfirdn2d", _upfirdn2d)
