@@ -14,7 +14,7 @@ from adaflow.core.data.dataset import DataConfig, load_dataset
 from adaflow.core.grid import save_png
 from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Panel
 from adaflow.core.leak_report import data_uri, to_html
-from adaflow.core.leakcheck import LeakReport, _transforms, build_detectors, draw_fakes, network_context, run_detectors
+from adaflow.core.leakcheck import LeakReport, _transforms, build_detectors, leak_fakes, network_context, run_detectors
 from adaflow.core.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
 from adaflow.core.snapshot import load_network, save_network
 from adaflow.errors import AdaflowError, UsageError
@@ -178,7 +178,7 @@ def test_fakes_have_noise_of_their_own_and_depend_on_the_seed_alone(folder):
     network = load_network(folder / "run.pkl")
     dataset = load_dataset(DataConfig(DATA), PLUGINS.datasets, 0)
     some, more, other = (
-        draw_fakes(network.G_ema, dataset, count, seed, lambda *_: None) for count, seed in ((5, 0), (40, 0), (5, 1))
+        leak_fakes(network.G_ema, dataset, count, seed, lambda *_: None) for count, seed in ((5, 0), (40, 0), (5, 1))
     )
     assert torch.equal(some, more[:5])
     assert not torch.equal(some, other)
@@ -186,7 +186,7 @@ def test_fakes_have_noise_of_their_own_and_depend_on_the_seed_alone(folder):
         for name, parameter in network.G_ema.named_parameters():
             parameter.fill_(0.5) if name.endswith("noise_strength") else None
             parameter.zero_() if name.startswith("mapping.") else None
-    noisy = draw_fakes(network.G_ema, dataset, 3, 0, lambda *_: None)
+    noisy = leak_fakes(network.G_ema, dataset, 3, 0, lambda *_: None)
     assert not torch.equal(noisy[0], noisy[1])
 
 

@@ -145,17 +145,37 @@ def evaluate(
 
 @torch.no_grad()
 def draw_fakes(
-    G: Generator, dataset: Dataset, seed: int, count: int, progress: Progress = lambda done, total: None
+    G: Generator,
+    dataset: Dataset,
+    seed: int,
+    count: int,
+    progress: Progress = lambda done, total: None,
+    purpose: str = "metrics",
+    own_noise: bool = False,
 ) -> Iterator[Tensor]:
-    """The images a run with this seed measures itself by, uint8 [n, C, H, W]; labels are as frequent as in the data."""
+    """Fakes that depend on the seed alone, uint8 [n, C, H, W]; labels are as frequent as in the training data.
+
+    Args:
+        G: draws them.
+        dataset: has the labels.
+        seed: of the run, or of a check.
+        count: how many.
+        progress: told as they are drawn.
+        purpose: other images for each; those of "metrics" are what a run measures itself by.
+        own_noise: noise for each image, not the constant noise of the network, which all would share.
+    """
     device = next(G.parameters()).device
     pool = dataset.labels[dataset.train_indices].to(device)
-    keys = {name: stream_key(seed, "metrics", name) for name in ("z", "label")}
+    keys = {name: stream_key(seed, purpose, name) for name in ("z", "label", "noise")}
     for start in range(0, count, BATCH):
         counters = torch.arange(start, min(start + BATCH, count), device=device)
         z = normal(keys["z"], counters, (G.config.z_dim,))
         places = (uniform(keys["label"], counters).double() * len(pool)).long().clamp_(max=len(pool) - 1)
-        yield to_uint8(G(z, pool[places], noise="const"))
+
+        def noise(layer: int, shape: tuple[int, ...], counters: Tensor = counters) -> Tensor:
+            return normal(keys["noise"], counters, tuple(shape[1:]), call=layer)
+
+        yield to_uint8(G(z, pool[places], noise=noise if own_noise else "const"))
         progress(min(start + BATCH, count), count)
 
 

@@ -16,12 +16,10 @@ from adaflow.core.augment import build_pipeline
 from adaflow.core.augment.transform import Transform
 from adaflow.core.build import build_plugin, format_item
 from adaflow.core.data.dataset import DataConfig, Dataset, load_dataset
-from adaflow.core.evaluate import BATCH, data_of
+from adaflow.core.evaluate import data_of, draw_fakes
 from adaflow.core.features import Extractors
-from adaflow.core.images import to_uint8
 from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Verdict
 from adaflow.core.networks import Generator
-from adaflow.core.random import normal, stream_key, uniform
 from adaflow.core.snapshot import NetworkFile
 from adaflow.core.spec import parse_spec
 from adaflow.errors import AdaflowError, DataError, ExitCode, PluginError, UsageError
@@ -125,7 +123,7 @@ def network_context(
     context = _data_context(dataset, plugins, next(network.G_ema.parameters()).device, seed, progress)
     return replace(
         context,
-        fakes=draw_fakes(network.G_ema, dataset, num, seed, progress),
+        fakes=leak_fakes(network.G_ema, dataset, num, seed, progress),
         **_transforms(spec if augs is None else augs, spec, plugins),
     )
 
@@ -204,28 +202,13 @@ def run_detectors(context: LeakContext, detectors: Mapping[str, LeakDetector]) -
     return LeakReport(tuple(findings), facts)
 
 
-@torch.no_grad()
-def draw_fakes(G: Generator, dataset: Dataset, num: int, seed: int, progress: Progress) -> Tensor:
-    """Images uint8 [num, C, H, W] on the CPU, a function of the seed.
+def leak_fakes(G: Generator, dataset: Dataset, num: int, seed: int, progress: Progress) -> Tensor:
+    """Images uint8 [num, C, H, W] on the CPU, a function of the seed, with noise of their own."""
 
-    Each has noise of its own: with constant noise, all would share what noise draws. Labels are as frequent as in the
-    training data.
-    """
-    device = next(G.parameters()).device
-    pool = dataset.labels[dataset.train_indices].to(device)
-    keys = {name: stream_key(seed, "leakcheck", name) for name in ("z", "label", "noise")}
-    parts = []
-    for start in range(0, num, BATCH):
-        counters = torch.arange(start, min(start + BATCH, num), device=device)
-        z = normal(keys["z"], counters, (G.config.z_dim,))
-        places = (uniform(keys["label"], counters).double() * len(pool)).long().clamp_(max=len(pool) - 1)
+    def drawn(done: int, total: int) -> None:
+        progress("drawing fakes", done, total)
 
-        def noise(layer: int, shape: tuple[int, int, int, int], counters: Tensor = counters) -> Tensor:
-            return normal(keys["noise"], counters, tuple(shape[1:]), call=layer)
-
-        parts.append(to_uint8(G(z, pool[places], noise=noise)).cpu())
-        progress("drawing fakes", min(start + BATCH, num), num)
-    return torch.cat(parts)
+    return torch.cat([part.cpu() for part in draw_fakes(G, dataset, seed, num, drawn, "leakcheck", own_noise=True)])
 
 
 def read_images(source: str, like: Dataset | Tensor, plugins: PluginManager, seed: int, say: Say) -> Dataset:
