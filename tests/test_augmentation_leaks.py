@@ -71,6 +71,17 @@ def test_soft_images_are_accused_of_nothing_and_the_same_seed_says_the_same():
     assert [f.sentence for f in found.values()] == [f.sentence for f in again.values()]
 
 
+@pytest.mark.slow
+def test_nothing_is_said_of_images_that_look_like_nothing():
+    """As of a network that has hardly begun to train: coloured blobs."""
+    blobs = torch.randn(200, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 60 + 128
+    fakes = torch.nn.functional.interpolate(blobs, (32, 32), mode="bicubic").clamp(0, 255).to(torch.uint8)
+    found = check(fakes, ["cutout", "hue"])
+    assert {finding.verdict for finding in found.values()} == {"cannot tell"}
+    assert "neither like real ones" in found["hue"].sentence
+    assert found["hue"].details["strangeness"] > 1.15
+
+
 def test_reals_are_flipped_as_training_flipped_them():
     """Upside down, and not left to right; each once, of training and held-out images alike."""
     train, held_out = drawn()[0][:60], drawn()[0][60:100]

@@ -8,6 +8,7 @@ from adaflow.core.leaks.planting import smallest_rates
 from adaflow.core.leaks.probe import Alignment, Probe, Scaling, area_under_curve, middle_and_spread, to_cells
 from adaflow.core.leaks.reference import Reference
 from adaflow.core.leaks.search import Search
+from adaflow.core.leaks.strangeness import LEAST, STRANGE, Familiar
 
 WIDTH, PIXELS = 30, 12
 
@@ -225,3 +226,19 @@ def test_real_images_are_never_seen_by_the_probe_that_learned_from_them(search):
     assert torch.equal(crossed[0::2], search.probes[1](plain[0::2]))
     assert torch.equal(crossed[1::2], search.probes[0](plain[1::2]))
     assert torch.equal(search.scores(plain)[0::2], search.probes[0](plain[0::2]))
+
+
+def test_only_images_unlike_all_known_ones_are_strange(search):
+    """Known are images as they are, distorted and transformed ones."""
+    for known in (images(400, 50), images(400, 51, {"up": 1.0}), images(400, 52, drift=1.5)):
+        assert search.familiar.strangeness(known) < STRANGE
+    noise = torch.randn(400, WIDTH, generator=generator(53)) * 6
+    assert search.familiar.strangeness(noise) > STRANGE
+    half = torch.cat([noise[:150], images(250, 54)])
+    assert search.familiar.strangeness(half) < STRANGE  # most of them are known
+
+
+def test_without_transforms_that_change_much_real_images_are_the_measure():
+    plain = torch.randn(400, WIDTH, generator=generator(0))
+    familiar = Familiar(Scaling(plain, plain, PIXELS), [plain, plain + 0.01])
+    assert familiar.strangeness(torch.randn(400, WIDTH, generator=generator(1))) == pytest.approx(1 / LEAST, rel=0.1)

@@ -12,7 +12,8 @@ def row(seed, condition, planted, leaks, intervals=None, **more):
         }
         for name in ("hue", "noise")
     }
-    return {"seed": seed, "condition": condition, "planted": planted, "found": found, "misfit": [0.1, 0.2], **more}
+    whole = {"seed": seed, "condition": condition, "planted": planted, "found": found}
+    return whole | {"misfit": [0.1, 0.2], "strangeness": 0.7} | more
 
 
 ROWS = [
@@ -55,5 +56,6 @@ def test_clean_needs_a_narrow_interval_and_a_rate_that_would_have_been_seen():
     assert not called_clean(missed, "noise", least)
     assert not called_clean(row(0, "clean", {}, [], {"hue": (0.0, 0.2)}), "hue", least)
     assert not called_clean(row(0, "clean", {}, ["hue"]), "hue", least)
+    assert not called_clean(missed | {"strangeness": 1.2}, "hue", least)
     assert covers({"interval": (0.004, 0.1)}, 0)
     assert not covers({"interval": (0.006, 0.1)}, 0)

@@ -32,6 +32,7 @@ from adaflow.core.leaks.planting import smallest_rates
 from adaflow.core.leaks.reference import BANK_REALS, MOST_REALS, Reference, among_others, apply_surely
 from adaflow.core.leaks.search import Search, Seen
 from adaflow.core.leaks.statistics import statistics
+from adaflow.core.leaks.strangeness import STRANGE
 from adaflow.core.leaks.traces import traces
 from adaflow.errors import DataError
 from adaflow.plugin_manager import PluginManager
@@ -297,9 +298,10 @@ def _row(
     search: Search, fakes: Seen, transformed: dict[str, Seen], seed: int, condition: str, planted: dict[str, float]
 ) -> dict[str, Any]:
     look = search.look(fakes, transformed, times=60)
+    strangeness = search.familiar.strangeness(fakes.traces)
     found = {
         name: {
-            "leak": search.leak(look, fakes, transformed[name], name),
+            "leak": strangeness < STRANGE and search.leak(look, fakes, transformed[name], name),
             "share": float(look.raw.value[answer]),
             "interval": look.interval(answer),
             "alarms": look.alarms()[:, answer].tolist(),
@@ -309,7 +311,14 @@ def _row(
         for answer, name in enumerate(search.suspects, start=1)
     }
     misfit = [float(shares.misfit.mean()) for shares in (look.raw, look.aligned)]
-    return {"seed": seed, "condition": condition, "planted": planted, "found": found, "misfit": misfit}
+    return {
+        "seed": seed,
+        "condition": condition,
+        "planted": planted,
+        "found": found,
+        "misfit": misfit,
+        "strangeness": strangeness,
+    }
 
 
 def table(arguments: argparse.Namespace) -> None:

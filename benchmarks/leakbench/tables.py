@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from adaflow.core.leaks.strangeness import STRANGE
 from adaflow.plugins.leak_detectors.augmentation import AugmentationDetector
 
 
@@ -38,7 +39,7 @@ def summary(rows: list[dict[str, Any]], transforms: Sequence[str]) -> str:
             percent(row["found"][name]["leak"] for row in others),
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += ["", "| condition | false alarms | seen at 10 % | called clean | misfit |", "|--" * 5 + "|"]
+    lines += ["", "| condition | false alarms | seen at 10 % | called clean | misfit | strangeness |", "|--" * 6 + "|"]
     for condition in dict.fromkeys(row["condition"] for row in rows):
         here = [row for row in rows if row["condition"] == condition]
         innocent = [found["leak"] for row in here if not row["planted"] for found in row["found"].values()]
@@ -51,7 +52,8 @@ def summary(rows: list[dict[str, Any]], transforms: Sequence[str]) -> str:
         fits = np.mean([row["misfit"] for row in here if len(row["planted"]) != 1], axis=0)
         lines.append(
             f"| {condition} | {percent(innocent)} | {percent(leak for leak, _ in guilty)} | "
-            f"{percent(clean for _, clean in guilty)} | {fits[0]:.3f}, {fits[1]:.3f} |"
+            f"{percent(clean for _, clean in guilty)} | {fits[0]:.3f}, {fits[1]:.3f} | "
+            f"{max(row['strangeness'] for row in here):.2f} |"
         )
     return "\n".join(lines)
 
@@ -70,7 +72,8 @@ def called_clean(row: dict[str, Any], name: str, least: dict[tuple[str, str], fl
     """Whether the detector says "clean"."""
     found, wanted = row["found"][name], AugmentationDetector().rate
     seen = least.get((row["condition"], name), np.inf)
-    return bool(not found["leak"] and found["interval"][1] <= wanted and seen <= wanted)
+    told = row["strangeness"] < STRANGE and not found["leak"]
+    return bool(told and found["interval"][1] <= wanted and seen <= wanted)
 
 
 def covers(found: dict[str, Any], truth: float) -> bool:

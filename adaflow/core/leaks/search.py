@@ -19,6 +19,7 @@ from torch import Tensor
 from adaflow.core.leaks.mixture import Shares, Sources, find_shares
 from adaflow.core.leaks.probe import CELLS, Alignment, Probe, Scaling, area_under_curve, middle_and_spread, to_cells
 from adaflow.core.leaks.reference import Reference
+from adaflow.core.leaks.strangeness import Familiar
 
 MARGIN = 0.02
 """A share below this is no leak: that much remains unexplained of innocent images, too."""
@@ -97,6 +98,7 @@ class Search:
         self.usual = middle_and_spread(reference.plain)
         self.names = list(reference.transformed)
         self.probes = [_fit(reference, fold, pixels) for fold in (0, 1)]
+        self.familiar = Familiar(self.probes[0].scaling, list(self._sets().values()))
         scored = {name: self.scores(traces, cross=True) for name, traces in self._sets().items()}
         plain = torch.cat([scored["none/plain"], scored["none/distorted"]])
         self.area = {

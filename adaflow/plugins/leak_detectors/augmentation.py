@@ -15,7 +15,8 @@ from adaflow.core.leaks.planting import smallest_rates
 from adaflow.core.leaks.reference import MOST_REALS, apply_reduced, make_reference
 from adaflow.core.leaks.search import Search, Seen
 from adaflow.core.leaks.statistics import statistics
-from adaflow.core.leaks.traces import traces
+from adaflow.core.leaks.strangeness import STRANGE
+from adaflow.core.leaks.traces import Stages, traces
 from adaflow.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ COMPARED = 240
 """Fakes that are transformed, to compare the others with them and to plant them among the others."""
 TRIALS = ("smooth 0.35", "jpeg 0.35")
 SHOWN = 16
+STRANGE_IMAGES = "The images look neither like real ones nor like any that were transformed; train longer."
 
 
 @dataclass
@@ -80,6 +82,13 @@ class _Audit:
         self.search = Search(reference, statistics(reals[:1]).shape[1], context.seed)
         context.progress("learning to tell them", 1, 1)
         self.fakes = self.search.see(traces(context.fakes, stages))
+        self.strangeness = self.search.familiar.strangeness(self.fakes.traces)
+        if self.strangeness < STRANGE:
+            self._look(stages)
+
+    def _look(self, stages: Stages) -> None:
+        """See what is in the fakes, and what would have been seen."""
+        context = self.context
         self.transformed: dict[str, Seen] = {}
         planted: dict[str, list[Seen]] = {}
         for place, name in enumerate(self.search.suspects):
@@ -102,7 +111,9 @@ class _Audit:
         """The findings, leaks first."""
         found = [_unknown(name, why) for name, why in self.innocent.items()]
         for name in self.search.names:
-            if name in self.search.suspects:
+            if self.strangeness >= STRANGE:
+                found.append(_unknown(name, STRANGE_IMAGES, details={"strangeness": self.strangeness}))
+            elif name in self.search.suspects:
                 found.append(self._judge(name))
             else:
                 why = (
@@ -126,6 +137,7 @@ class _Audit:
             "by_chance": float(raw.by_chance[answer]),
             "misfit": float(raw.misfit[answer]),
             "misfit_aligned": float(aligned.misfit[answer]),
+            "strangeness": self.strangeness,
             "area_under_curve": self.search.area[name],
             "used_in_training": name in self.context.used,
         }
@@ -188,8 +200,8 @@ def _finding(name: str, verdict: Verdict, sentence: str, advice: str = "", **mor
     return Finding("augmentation", name, verdict, sentence, advice, **more)
 
 
-def _unknown(name: str, why: str) -> Finding:
-    return _finding(name, "cannot tell", f"Whether {name} leaked cannot be told: {why[0].lower()}{why[1:]}")
+def _unknown(name: str, why: str, **more: Any) -> Finding:
+    return _finding(name, "cannot tell", f"Whether {name} leaked cannot be told: {why[0].lower()}{why[1:]}", **more)
 
 
 @hookimpl

@@ -1,0 +1,49 @@
+"""Whether images look like anything that is known: real ones, distorted ones, or results of a transform.
+
+What a network draws in its first thousand images is like none of these, and to a probe that knows nothing else it
+must look like one of them. No answer about such images means anything.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adaflow.core.leaks.probe import Scaling
+from adaflow.core.neighbours import nearest
+
+STRANGE = 1.15
+"""Of strangeness, from which on nothing is said of images. LeakBench has up to 1.01, at all transforms with p = .6."""
+LEAST = 1.4
+"""A transform that is looked for makes some images so many times as far from others as real ones are. Where none does,
+this counts."""
+SOME = 200
+"""So many images of a set are enough to say how near they are to others."""
+
+
+class Familiar:
+    """Images that are known, as a probe sees them.
+
+    Args:
+        scaling: of the probe.
+        sets: traces [M, D] of real images of each kind, as they are first; rows with the same number are made from the
+            same image.
+    """
+
+    def __init__(self, scaling: Scaling, sets: list[Tensor]) -> None:
+        self.scaling = scaling
+        self.known = torch.cat([scaling(traces[0::2]) for traces in sets])
+        distances = [self._distance(traces[1::2]) for traces in sets]
+        self.usual = max(LEAST * distances[0], *distances)
+
+    def strangeness(self, traces: Tensor) -> float:
+        """How far images [N, D] are from the nearest known one, by the median.
+
+        Returns:
+            1 for as far as the kind of known images that is farthest from all others.
+        """
+        return self._distance(traces) / self.usual
+
+    def _distance(self, traces: Tensor) -> float:
+        some = traces[:: max(len(traces) // SOME, 1)]
+        return float(nearest(self.scaling(some), self.known)[0].median())
