@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -73,23 +74,24 @@ def main() -> None:
         for kind in DISTORTIONS:
             rows[kind].append(both_ways(*(x[others] for x in bad[kind])))
     print(f"{len(images)} images at {options.size} pixels, {options.seeds} seeds")
-    print("| fakes | lost: leak | unsure | coverage | of reals | precision | of reals | varied: leak | Vendi | reals |")
+    print("| fakes | lost: leak | unsure | coverage | of reals | at 8 × 8 | of reals | varied: leak | Vendi | reals |")
     print("|--|--|--|--|--|--|--|--|--|--|")
     for name, found in rows.items():
-        modes = Counter(modes_verdict(scores["coverage"], tiny) for scores, tiny in found)
-        variety = Counter(variety_verdict(scores["vendi"], tiny) for scores, tiny in found)
+        modes = Counter(modes_verdict(scores["coverage"], small) for scores, small in found)
+        variety = Counter(variety_verdict(scores["vendi"], small) for scores, small in found)
+        features, tiny = zip(*found, strict=True)
         low, high = exact_interval(modes["leak"], len(found))
         share = 1 / len(found)
         print(
             f"| {name} | {modes['leak'] * share:.0%} ({low:.0%}–{high:.0%}) | {modes['cannot tell'] * share:.0%} "
-            f"| {both(found, 'coverage', 2)} | {both(found, 'precision', 2)} | {variety['leak'] * share:.0%} "
-            f"| {both(found, 'vendi', 1)} |"
+            f"| {both(features, 'coverage', 2)} | {both(tiny, 'coverage', 2)} | {variety['leak'] * share:.0%} "
+            f"| {both(features, 'vendi', 1)} |"
         )
 
 
-def both(found: list[tuple[dict[str, Against], dict[str, Against]]], name: str, digits: int) -> str:
+def both(found: Sequence[dict[str, Against]], name: str, digits: int) -> str:
     """Means of the fakes' and of the reals' score."""
-    scores = [scores[name] for scores, _ in found]
+    scores = [each[name] for each in found]
     means = [sum(values) / len(scores) for values in ([s.fakes for s in scores], [s.reals for s in scores])]
     return " | ".join(f"{value:.{digits}f}" for value in means)
 

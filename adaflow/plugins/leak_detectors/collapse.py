@@ -185,16 +185,15 @@ def compare(
 def _modes(scores: dict[str, Against], small: dict[str, Against]) -> Finding:
     covered, recalled = scores["coverage"], scores["recall"]
     seen = max(DEVIATIONS * covered.deviation / covered.reals, covered.smallest_loss) if covered.reals else 1.0
-    low, high = (covered.fakes + side * Z95 * covered.deviation for side in (-1, 1))
     numbers = (
-        f"Fakes cover {percent(covered.fakes)} of the real images (95 % interval {percent(max(low, 0))} to "
-        f"{percent(min(high, 1))}), as many other real images {percent(covered.reals)}; recall is "
-        f"{percent(recalled.fakes)}, of other reals {percent(recalled.reals)}."
+        f"By features, which show softness and noise as well, fakes cover {percent(covered.fakes)} of the real images, "
+        f"as many other real images {percent(covered.reals)}; recall is {percent(recalled.fakes)}, of other reals "
+        f"{percent(recalled.reals)}."
     )
     verdict = modes_verdict(covered, small)
     sentence, advice = {
         "leak": (
-            f"Parts of the data are missing in the fakes. {numbers}",
+            f"Parts of the data are missing in the fakes: {_at_8_by_8(small['coverage'])}. {numbers}",
             "Modes are lost: try a larger batch, a lower learning rate or a larger --gamma, or an earlier snapshot.",
         ),
         "clean": (f"No part of the data is missing. {numbers} A loss of {percent(seen)} would have been seen.", ""),
@@ -208,12 +207,23 @@ def _modes(scores: dict[str, Against], small: dict[str, Against]) -> Finding:
     return Finding(NAME, "modes", verdict, sentence, advice, details=details)
 
 
+def _at_8_by_8(covered: Against) -> str:
+    low, high = (covered.fakes + side * Z95 * covered.deviation for side in (-1, 1))
+    return (
+        f"at 8 × 8 pixels they cover {percent(covered.fakes)} of the real images (95 % interval "
+        f"{percent(max(low, 0))} to {percent(min(high, 1))}), as many other real images {percent(covered.reals)}"
+    )
+
+
 def _variety(scores: dict[str, Against], small: dict[str, Against]) -> Finding:
     vendi = scores["vendi"]
     verdict = variety_verdict(vendi, small)
     numbers = f"The Vendi score of the fakes is {vendi.fakes:.3g}, that of as many real images {vendi.reals:.3g}."
     sentence, advice = {
-        "leak": (f"The fakes vary less than the data do. {numbers}", "Compare truncation, and an earlier snapshot."),
+        "leak": (
+            f"The fakes vary less than the data do: {_at_8_by_8(small['coverage'])}. {numbers}",
+            "Compare truncation, and an earlier snapshot.",
+        ),
         "clean": (f"The fakes vary as much as the data do. {numbers}", ""),
         "cannot tell": (f"{numbers} {_unsure(small)}", "Train longer, or compare images treated alike."),
     }[verdict]
