@@ -15,6 +15,7 @@ from adaflow.core.grid import save_png
 from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Panel
 from adaflow.core.leak_report import data_uri, to_html
 from adaflow.core.leakcheck import LeakReport, _transforms, build_detectors, leak_fakes, network_context, run_detectors
+from adaflow.core.leaks.reference import apply_surely
 from adaflow.core.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
 from adaflow.core.snapshot import load_network, save_network
 from adaflow.errors import AdaflowError, UsageError
@@ -389,3 +390,27 @@ def test_the_detector_of_the_docs_works(tmp_path, check, folder):
     clean, leak = json.loads(result.out)["findings"]
     assert (clean["verdict"], clean["rate"]) == ("clean", 0)
     assert (leak["verdict"], leak["rate"]) == ("leak", 1)
+
+
+@pytest.mark.slow
+def test_from_images_to_verdicts_with_what_comes_built_in(cli, tmp_path):
+    """Default detectors and extractor: a quarter of the fakes have a grey square, three are training images."""
+    data = "demo:lesions,resolution=32,images=360"
+    images = load_dataset(DataConfig(data), PLUGINS.datasets, 0).images
+    fakes = load_dataset(DataConfig(data + ",seed=1"), PLUGINS.datasets, 0).images[:120].clone()
+    cutout = PluginManager(environ={"ADAFLOW_NO_PLUGINS": "1"}).augmentations["cutout"].value()
+    fakes[:30], _ = apply_surely(cutout, "cutout", fakes[:30], 0)
+    fakes[50:53] = images[7:10]
+    (tmp_path / "fakes").mkdir()
+    for number, image in enumerate(fakes):
+        save_png(tmp_path / "fakes" / f"{number:03d}.png", image)
+    options = ("--data", data, "--augs", "cutout", "--out", tmp_path / "out")
+    result = cli("leakcheck", "--fakes", tmp_path / "fakes", *options)
+    assert result.code == 4, result.err
+    report = json.loads((tmp_path / "out" / "leakcheck.json").read_text())
+    found = {(finding["detector"], finding["subject"]): finding for finding in report["findings"]}
+    leak = found["augmentation", "cutout"]
+    assert leak["verdict"] == "leak"
+    assert leak["interval"][0] < 0.25 < leak["interval"][1]
+    assert found["memorisation", "copies"]["verdict"] == "cannot tell"  # nothing was held out
+    assert "Most like cutout" in (tmp_path / "out" / "leakcheck.html").read_text()
