@@ -19,6 +19,7 @@ SHAPES = [
     (5, 64, 32, (4, 14)),
     (2, 80, 112, (12, 12)),
     (1, 32, 48, (2, 130)),
+    (3, 32, 48, (22, 18)),  # more tiles than a block of the weight gradient has
 ]
 LAYOUTS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 
@@ -74,7 +75,7 @@ def test_as_exact_as_torch(shape, layout):
 
 
 @only_with[BF16]
-@pytest.mark.parametrize("shape", [(4, 64, 64, (8, 8)), (3, 80, 112, (6, 16))], ids=str)
+@pytest.mark.parametrize("shape", [(4, 64, 64, (8, 8)), (3, 80, 112, (22, 18))], ids=str)
 def test_in_bf16_it_rounds_a_few_times(shape):
     x, w = inputs(shape, torch.bfloat16)
     with recorded_calls() as calls:
@@ -133,6 +134,20 @@ def test_other_convolutions_are_torchs(x, w, kwargs):
 
 
 @only_with[F32]
+@pytest.mark.parametrize("channels", [1, 24, 48, 64])
+def test_what_does_not_fit_together_is_refused_as_by_torch(channels):
+    with pytest.raises(RuntimeError, match="channels"):
+        conv2d(torch.randn(4, channels, 8, 8), torch.randn(32, 32, 3, 3), padding=(1, 1))
+
+
+@only_with[F32]
+def test_results_are_where_the_images_are():
+    x, w = inputs((4, 32, 32, (8, 8)))
+    with torch.device("meta"):
+        assert conv2d(x, w, padding=(1, 1)).device == CPU
+
+
+@only_with[F32]
 def test_not_in_float64_nor_on_the_reference_path():
     x, w = inputs((4, 32, 32, (8, 8)))
     assert winograd.suits(x, w)
@@ -156,9 +171,13 @@ def test_networks_use_it():
     torch.manual_seed(0)
     config = DiscriminatorConfig(c_dim=0, img_resolution=16, img_channels=3, channel_base=1024, channel_max=64)
     D, images = Discriminator(config), torch.randn(4, 3, 16, 16)
+    weights = [parameter for parameter in D.parameters() if parameter.ndim == 4]
     with recorded_calls() as calls:
         logits = D(images, None)
-        logits.sum().backward()
+        gradients = torch.autograd.grad(logits.sum(), weights)
     assert {F32, "adaflow_winograd_weights_f32"} <= calls
     with reference_ops():
-        torch.testing.assert_close(logits, D(images, None), rtol=1e-4, atol=1e-4)
+        expected = D(images, None)
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+        for got, wanted in zip(gradients, torch.autograd.grad(expected.sum(), weights), strict=True):
+            torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4 * float(wanted.abs().max()))

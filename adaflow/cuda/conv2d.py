@@ -59,7 +59,7 @@ class _Geometry(NamedTuple):
     def by_winograd(self, x: Tensor, w: Tensor) -> bool:
         """Whether the convolution of images and weights is taken by `adaflow.cuda.winograd`."""
         plain = self == _Geometry((1, 1), (1, 1), 1, self.transposed)
-        return plain and winograd.suits(x, w)
+        return plain and winograd.suits(x, w, self.transposed)
 
     def transpose(self, shape: torch.Size, gradient: torch.Size, w: torch.Size) -> _Geometry:
         """What takes the gradient of the result back to the images of this shape, with the same weights."""

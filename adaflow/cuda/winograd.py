@@ -1,8 +1,8 @@
 """3 × 3 convolutions by Winograd's algorithm in native code, on CPUs with AVX-512. No autograd here.
 
 Four products where nine are usual (Lavin & Gray 2015, arXiv 1509.09308): wide layers take some .6 of torch's time. In
-float32 the results are as exact as torch's. In bfloat16 they differ from exact ones by 2.5 times what rounding the
-images does, for the products are of rounded sums of pixels.
+float32 the results are about as exact as torch's. In bfloat16 they differ from exact ones by 2.5 times what rounding
+the images does, for the products are of rounded sums of pixels.
 """
 
 from __future__ import annotations
@@ -34,14 +34,17 @@ for _name in NAMES.values():
     declare(f"adaflow_winograd_weights_{_name}", "p")
 
 
-def suits(x: Tensor, w: Tensor) -> bool:
-    """Whether a convolution of these images and weights, in steps of 1 and padded by 1, is faster so; either way round.
+def suits(x: Tensor, w: Tensor, transposed: bool = False) -> bool:
+    """Whether a convolution in steps of 1, padded by 1, is faster so. What does not fit together is left to torch.
 
     Args:
         x: images, [N, C, H, W].
-        w: weights, [K, C, 3, 3], or for the transposed convolution [C, K, 3, 3].
+        w: weights, [K, C, 3, 3]; transposed, [C, K, 3, 3].
+        transposed: it is the transposed convolution.
     """
-    if x.device.type != "cpu" or x.dtype not in NAMES or w.dtype != x.dtype or w.shape[2:] != (3, 3):
+    if x.device.type != "cpu" or w.device != x.device or x.dtype not in NAMES or w.dtype != x.dtype:
+        return False
+    if x.ndim != 4 or w.shape[2:] != (3, 3) or w.shape[0 if transposed else 1] != x.shape[1]:
         return False
     batch, _, height, width = x.shape
     return (
@@ -84,4 +87,4 @@ def _channels_last(x: Tensor) -> Tensor:
 
 def _empty(x: Tensor, channels: int) -> Tensor:
     shape = (x.shape[0], channels, *x.shape[2:])
-    return torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)

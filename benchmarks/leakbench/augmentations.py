@@ -38,7 +38,7 @@ from adaflow.errors import DataError
 from adaflow.plugin_manager import PluginManager
 from adaflow.plugins.leak_detectors.augmentation import COMPARED
 from benchmarks.leakbench.innocent import conditions
-from benchmarks.leakbench.tables import summary
+from benchmarks.leakbench.tables import summary, sweep
 
 TRANSFORMS = (
     *("xflip", "rotate90", "xint", "scale", "rotate", "aniso", "xfrac", "brightness", "contrast", "lumaflip", "hue"),
@@ -327,6 +327,8 @@ def table(arguments: argparse.Namespace) -> None:
         rows = [row for rows in pool.map(job, range(arguments.seeds)) for row in rows]
     arguments.json.write_text(json.dumps(rows))
     print(summary(rows, TRANSFORMS))
+    if arguments.sweep:
+        print(sweep(rows, TRANSFORMS))
 
 
 def main() -> None:
@@ -339,7 +341,7 @@ def main() -> None:
     second = commands.add_parser("table")
     second.add_argument("--seeds", type=int, default=20)
     second.add_argument("--images", type=int, default=2000)
-    second.add_argument("--sweep", action="store_true")
+    second.add_argument("--sweep", action="store_true", help="other shares than 10 %%, too")
     second.add_argument("--json", type=Path, default=Path("leakbench.json"))
     second.set_defaults(run=table)
     for command in (first, second):

@@ -58,6 +58,28 @@ def summary(rows: list[dict[str, Any]], transforms: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def sweep(rows: list[dict[str, Any]], transforms: Sequence[str]) -> str:
+    """How often a transform of a share of the fakes is called a leak, for each condition with more than one share."""
+    single = [row for row in rows if len(row["planted"]) == 1]
+    shares = sorted({share for row in single for share in row["planted"].values()})
+    swept = {row["condition"] for row in single for share in row["planted"].values() if share != 0.1}
+    lines = []
+    for condition in sorted(swept):
+        lines += ["", f"| {condition} | {' | '.join(f'{100 * share:g} %' for share in shares)} |"]
+        lines.append("|--" * (1 + len(shares)) + "|")
+        for name in transforms:
+            cells = [
+                percent(
+                    name in row["found"] and row["found"][name]["leak"]
+                    for row in single
+                    if row["condition"] == condition and row["planted"] == {name: share}
+                )
+                for share in shares
+            ]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def smallest_by_condition(rows: list[dict[str, Any]]) -> dict[tuple[str, str], float]:
     """(condition, transform) → the smallest rate that would have been seen, in the worst seed; infinite: none."""
     least: dict[tuple[str, str], float] = {}

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from adaflow.core.leaks.probe import Scaling
-from adaflow.core.neighbours import nearest
 
 STRANGE = 1.15
 """Of strangeness, from which on nothing is said of images. LeakBench has up to 1.01, at all transforms with p = .6."""
@@ -40,10 +39,11 @@ class Familiar:
         """How far images [N, D] are from the nearest known one, by the median.
 
         Returns:
-            1 for as far as the kind of known images that is farthest from all others.
+            1 for as far as other images of the kind that are farthest from those known, or `LEAST` times as far as real
+            images as they are.
         """
         return self._distance(traces) / self.usual
 
     def _distance(self, traces: Tensor) -> float:
         some = traces[:: max(len(traces) // SOME, 1)]
-        return float(nearest(self.scaling(some), self.known)[0].median())
+        return float(torch.cdist(self.scaling(some), self.known).min(1).values.median())

@@ -164,7 +164,8 @@ void convolve(const WinogradArgs& a, i64 threads) {
     const Tiles tiles(a);
     const i64 wide = columns(a.filters), depth = a.channels / pair<S>();
     const i64 fitting = kBlock / (16 * a.channels * static_cast<i64>(sizeof(S)));
-    const i64 block = round_up(std::min(std::clamp<i64>(fitting, 48, 256), tiles.count));
+    // A tile's sums do not depend on the others in its block, so this may depend on the number of threads.
+    const i64 block = round_up(std::min(std::clamp<i64>(fitting, 48, 256), (tiles.count + threads - 1) / threads));
     const i64 blocks = (tiles.count + block - 1) / block;
     const i64 next_weights = apart<S>(a.filters * a.channels), next_left = apart<S>(block * a.channels);
     const i64 next_product = apart<float>(block * wide);
@@ -260,10 +261,10 @@ void weight_gradient(const WinogradArgs& a, i64 threads) {
                           [&](i64 row, const S*(&p)[4]) { within<const S>(tiles, dy, a.filters, first + row, zeros.data, p); },
                           [](const __m512(&d)[4], __m512(&v)[16]) { transform_gradient(d, v); });
             }
-#pragma omp for schedule(static)
+#pragma omp for collapse(2) schedule(static)
             for (i64 i = 0; i < 16; ++i)
-                for (i64 t = 0; t < rows; t += kDeep)
-                    for (i64 f = 0; f < a.filters; f += wide)
+                for (i64 f = 0; f < a.filters; f += wide)
+                    for (i64 t = 0; t < rows; t += kDeep)
                         for (i64 c = 0; c < a.channels; c += kRows) {
                             const i64 depth = std::min(kDeep, rows - t) / pair<S>();
                             const S* from = left.data + i * next_left + t * a.channels + c * pair<S>();

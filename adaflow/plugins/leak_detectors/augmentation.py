@@ -28,7 +28,7 @@ COMPARED = 240
 """Fakes that are transformed, to compare the others with them and to plant them among the others."""
 TRIALS = ("smooth 0.35", "jpeg 0.35")
 SHOWN = 16
-STRANGE_IMAGES = "The images look neither like real ones nor like any that were transformed; train longer."
+STRANGE_IMAGES = "The images look neither like real ones nor like real ones after a transform."
 
 
 @dataclass
@@ -83,7 +83,8 @@ class _Audit:
         context.progress("learning to tell them", 1, 1)
         self.fakes = self.search.see(traces(context.fakes, stages))
         self.strangeness = self.search.familiar.strangeness(self.fakes.traces)
-        if self.strangeness < STRANGE:
+        self.strange = not self.strangeness < STRANGE  # nor is anything said of what is no number
+        if not self.strange:
             self._look(stages)
 
     def _look(self, stages: Stages) -> None:
@@ -111,7 +112,7 @@ class _Audit:
         """The findings, leaks first."""
         found = [_unknown(name, why) for name, why in self.innocent.items()]
         for name in self.search.names:
-            if self.strangeness >= STRANGE:
+            if self.strange:
                 found.append(_unknown(name, STRANGE_IMAGES, details={"strangeness": self.strangeness}))
             elif name in self.search.suspects:
                 found.append(self._judge(name))
