@@ -24,7 +24,7 @@ from adaflow.core.provenance import compare_provenance, write_config, write_prov
 from adaflow.core.snapshot import save_network
 from adaflow.core.train import checkpoint, train
 from adaflow.core.training_step import training_step
-from adaflow.cuda.library import native, recorded_calls, reference_ops
+from adaflow.cuda.library import native, offers, recorded_calls, reference_ops
 from adaflow.errors import FileError, PluginError
 from adaflow.plugin_manager import PluginManager
 from tests.runs import differences, small_run
@@ -89,7 +89,8 @@ def test_resume_is_exact(tmp_path, precision, ops):
     """R1 falls on steps 0 and 16, path length on 0, 4, 8, …, the controller on 4, 8, …: cut at and around them."""
     if ops == "native" and native(CPU) is None:
         pytest.skip("there are no native kernels")
-    table = {"precision": precision}
+    wide = {"channel_base": 1024, "channel_max": 64}  # enough for Winograd convolutions
+    table = {"precision": precision, "generator": wide, "discriminator": wide}
     with recorded_calls() as calls, reference_ops() if ops == "reference" else nullcontext():
         whole = steps(small_run(tmp_path, table), 20)
         for cut in (4, 10, 16, 17) if (precision, ops) == ("fp32", "native") else (16,):
@@ -102,6 +103,8 @@ def test_resume_is_exact(tmp_path, precision, ops):
     assert whole.state.p != whole.config.augment.p
     number = {"fp32": "f32", "bf16": "bf16"}[precision]
     assert (f"adaflow_fused_backward_{number}" in calls) == (ops == "native")
+    if offers(f"adaflow_winograd_weights_{number}", CPU):
+        assert (f"adaflow_winograd_weights_{number}" in calls) == (ops == "native")
     assert ("adaflow_augment_f32" in calls) == (ops == "native")
 
 
