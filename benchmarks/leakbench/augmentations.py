@@ -299,17 +299,18 @@ def _row(
 ) -> dict[str, Any]:
     look = search.look(fakes, transformed, times=60)
     strangeness = search.familiar.strangeness(fakes.traces)
-    found = {
-        name: {
-            "leak": strangeness < STRANGE and search.leak(look, fakes, transformed[name], name),
+    found = {}
+    for answer, name in enumerate(search.suspects, start=1):
+        leak = strangeness < STRANGE and search.leak(look, fakes, transformed[name], name)
+        low, high = look.interval(answer)
+        found[name] = {
+            "leak": leak,
             "share": float(look.raw.value[answer]),
-            "interval": look.interval(answer),
+            "interval": (low if leak else 0.0, high),
             "alarms": look.alarms()[:, answer].tolist(),
             "at_most": search.at_most(fakes, transformed[name], name),
             "shows": search.shows(fakes, transformed[name], name),
         }
-        for answer, name in enumerate(search.suspects, start=1)
-    }
     misfit = [float(shares.misfit.mean()) for shares in (look.raw, look.aligned)]
     return {
         "seed": seed,

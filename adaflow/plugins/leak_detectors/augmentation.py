@@ -142,7 +142,9 @@ class _Audit:
             "area_under_curve": self.search.area[name],
             "used_in_training": name in self.context.used,
         }
-        common: dict[str, Any] = {"rate": rate, "interval": (low, high), "smallest_seen": smallest, "details": details}
+        # Where no leak is called, none may be there.
+        interval = (low if leak else 0.0, high)
+        common: dict[str, Any] = {"rate": rate, "interval": interval, "smallest_seen": smallest, "details": details}
         if most is not None:  # no mixture explains such images, so there is no interval
             common |= {"rate": most, "interval": None}
             sentence = f"About {percent(most)} of the images show {name}."
