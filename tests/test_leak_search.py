@@ -209,6 +209,35 @@ def test_a_share_can_be_given_though_no_real_image_was_beyond_doubt(search, monk
     assert search.most_show(x, transformed(search)["up"], "up") == 1
 
 
+def softened(share, by):
+    """800 images, a share moved "up" by a part of the usual distance, as if blurred; and 160 that are moved fully."""
+    x = torch.randn(800, WIDTH, generator=generator(60))
+    chosen = torch.randperm(800, generator=generator(61))[: round(800 * share)]
+    x[chosen, 0] += by * (4 + torch.randn(len(chosen), generator=generator(62)))
+    after = x[:160].clone()
+    after[:, 0] += 4 + torch.randn(160, generator=generator(63))
+    return x, after
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+def test_a_common_leak_is_found_although_it_is_blurred(search, share):
+    """Alignment takes away what so many images show, and what the transform itself makes of them lies far beyond it."""
+    x, after = (search.see(part) for part in softened(share, 0.6))
+    look = search.look(x, {"up": after}, times=40)
+    assert look.alarms()[:, 1 + search.suspects.index("up")].tolist() == [True, False]
+    assert search.at_most(x, after, "up") < 0.05
+    assert search.most_show(x, after, "up") is None
+    assert search.leak(look, x, after, "up")
+
+
+def test_what_two_ways_of_looking_find_need_not_be_new_to_the_images(search, monkeypatch):
+    """Where half of the images show a transform, it moves them little on the whole."""
+    x, after = (search.see(part) for part in softened(0.2, 1.0))
+    look = search.look(x, {"up": after}, times=40)
+    monkeypatch.setattr(Search, "shows", lambda *_: False)
+    assert search.leak(look, x, after, "up")
+
+
 def test_an_artefact_that_looks_like_a_transform_is_no_leak(search):
     """All images are moved the way of "up", but not as far: what the transform adds is missing among them."""
     moved = images(800, 12)

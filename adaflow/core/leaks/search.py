@@ -28,10 +28,12 @@ GROSS = 0.3
 """Alignment and mixtures fail where most images show a transform. From this share on, another rule may find it."""
 INNOCENT = 0.995
 """So many of the real images, however distorted, look less like a transform than those that are beyond doubt."""
-FAIR_AREA, PLAIN_AREA, SURE_AREA = 0.75, 0.85, 0.95
-"""A transform that the probe tells from nothing so well is a leak if it is one by aligned traces and its upper bound
-allows it; from the second value on, if it is one by both, whatever the bound; from the third on, if it is one by either
-and the bound allows it. Others need both and the bound."""
+FAIR_AREA, PLAIN_AREA, SURE_AREA, CERTAIN_AREA = 0.75, 0.85, 0.9, 0.98
+"""How well the probe tells a transform from nothing, by the area under the curve. If both ways of looking call it a
+leak, it is one from the second value on, and below if its upper bound allows it. If only the aligned traces do, it is
+one from the first value on, if only those as they are, from the third on, if the bound allows it; and if those do,
+whatever the bound, from the fourth on where the share is at least `CERTAIN_SHARE`."""
+CERTAIN_SHARE = 0.05
 BLURRED = 0.4
 """This much of a share must be below its upper bound, for a generator may blur what it learned of a transform."""
 LEAST_AREA = 0.65
@@ -196,17 +198,18 @@ class Search:
 
     def leak(self, look: Look, seen: Seen, transformed: Seen, name: str) -> bool:
         """Whether images show a transform, after a `look` at them. Arguments as of `at_most`."""
-        answer = self.suspects.index(name) + 1
+        answer, area = self.suspects.index(name) + 1, self.area[name]
         if self.most_show(seen, transformed, name) is not None:
             return True
         raw, aligned = look.alarms()[:, answer].tolist()
-        fair, plain, sure = (self.area[name] >= area for area in (FAIR_AREA, PLAIN_AREA, SURE_AREA))
-        alarmed = (raw and aligned) or (aligned and fair) or (raw and sure)
-        if not alarmed or not self.shows(seen, transformed, name):
-            return False
-        if raw and aligned and plain:
+        possible = self.at_most(seen, transformed, name) >= float(look.raw.value[answer]) * BLURRED
+        if raw and aligned:
+            return possible or area >= PLAIN_AREA
+        # Alignment takes away what many images share, and a blurred leak is beyond the bound.
+        if raw and area >= CERTAIN_AREA and float(look.raw.bounds()[0][answer]) >= CERTAIN_SHARE:
             return True
-        return self.at_most(seen, transformed, name) >= float(look.raw.value[answer]) * BLURRED
+        once = (aligned and area >= FAIR_AREA) or (raw and area >= SURE_AREA)
+        return once and possible and self.shows(seen, transformed, name)
 
     def cells(self, scores: Tensor) -> Tensor:
         """Cells [N] of scores [N, K + 1]."""
