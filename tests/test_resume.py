@@ -91,7 +91,8 @@ def test_resume_is_exact(tmp_path, precision, ops):
         pytest.skip("there are no native kernels")
     table = {"precision": precision}
     if ops == "native":  # wide enough for Winograd convolutions
-        table |= dict.fromkeys(("generator", "discriminator"), {"channel_base": 1024, "channel_max": 64})
+        wide = {"channel_base": 1024, "channel_max": 64}
+        table |= {"generator": wide, "discriminator": wide}
     with recorded_calls() as calls, reference_ops() if ops == "reference" else nullcontext():
         whole = steps(small_run(tmp_path, table), 20)
         for cut in (4, 10, 16, 17) if (precision, ops) == ("fp32", "native") else (16,):
