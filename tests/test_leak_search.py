@@ -1,5 +1,7 @@
 """Shares of a mixture, the probe, and the search: on drawn numbers whose truth is known, with stated error rates."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -236,6 +238,21 @@ def test_what_two_ways_of_looking_find_need_not_be_new_to_the_images(search, mon
     look = search.look(x, {"up": after}, times=40)
     monkeypatch.setattr(Search, "shows", lambda *_: False)
     assert search.leak(look, x, after, "up")
+
+
+def test_a_share_that_only_aligned_traces_show_is_held_against_the_bound(search, monkeypatch):
+    """Of what a set shows once aligned, the bound may leave nothing, whatever the traces as they are say."""
+    x, after = (search.see(part) for part in softened(0.2, 1.0))
+    look = search.look(x, {"up": after}, times=40)
+    answer = 1 + search.suspects.index("up")
+    nothing = torch.zeros_like(look.raw.value)
+    only_aligned = replace(look, raw=replace(look.raw, value=nothing, low=nothing))
+    assert only_aligned.alarms()[:, answer].tolist() == [False, True]
+    assert only_aligned.share(answer) == float(look.aligned.value[answer]) > 0.1
+    assert look.share(answer) == float(look.raw.value[answer])
+    assert search.leak(only_aligned, x, after, "up")
+    monkeypatch.setattr(Search, "at_most", lambda *_: 0.05)
+    assert not search.leak(only_aligned, x, after, "up")
 
 
 def test_an_artefact_that_looks_like_a_transform_is_no_leak(search):

@@ -305,7 +305,7 @@ def _row(
         low, high = look.interval(answer)
         found[name] = {
             "leak": leak,
-            "share": float(look.raw.value[answer]),
+            "share": look.share(answer),
             "interval": (low if leak else 0.0, high),
             "alarms": look.alarms()[:, answer].tolist(),
             "at_most": search.at_most(fakes, transformed[name], name),

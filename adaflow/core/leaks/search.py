@@ -72,6 +72,11 @@ class Look:
     raw: Shares
     aligned: Shares
 
+    def share(self, answer: int) -> float:
+        """The share of an answer, from traces as they are unless only the aligned ones call it a leak."""
+        raw, aligned = self.alarms()[:, answer].tolist()
+        return float((self.aligned if aligned and not raw else self.raw).value[answer])
+
     def interval(self, answer: int) -> tuple[float, float]:
         """The 95 % interval of a share, as wide as both ways of looking say; below, only those that call a leak."""
         lows, highs = (
@@ -202,7 +207,7 @@ class Search:
         if self.most_show(seen, transformed, name) is not None:
             return True
         raw, aligned = look.alarms()[:, answer].tolist()
-        possible = self.at_most(seen, transformed, name) >= float(look.raw.value[answer]) * BLURRED
+        possible = self.at_most(seen, transformed, name) >= look.share(answer) * BLURRED
         if raw and aligned:
             return possible or area >= PLAIN_AREA
         # Alignment takes away what many images share, and a blurred leak is beyond the bound.

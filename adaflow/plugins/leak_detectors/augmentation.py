@@ -128,11 +128,11 @@ class _Audit:
         answer, smallest = self.search.suspects.index(name) + 1, self.smallest[name]
         raw, aligned = self.look.raw, self.look.aligned
         low, high = self.look.interval(answer)
-        rate = float(raw.value[answer])
+        rate = self.look.share(answer)
         leak = self.search.leak(self.look, self.fakes, self.transformed[name], name)
         most = self.search.most_show(self.fakes, self.transformed[name], name)
         details = {
-            "share": rate,
+            "share": float(raw.value[answer]),
             "share_aligned": float(aligned.value[answer]),
             "at_most": self.search.at_most(self.fakes, self.transformed[name], name),
             "by_chance": float(raw.by_chance[answer]),
