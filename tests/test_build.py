@@ -594,7 +594,7 @@ def test_cuda_sources_compile_without_a_gpu(tmp_path, monkeypatch):
     path = build("cuda")
     loaded = ctypes.CDLL(str(path))
     for name in library._signatures:
-        assert hasattr(loaded, name), name
+        assert hasattr(loaded, name) != name.startswith("adaflow_winograd_"), name
     if tool := shutil.which("cuobjdump", path=f"{os.environ['PATH']}:/usr/local/cuda/bin"):
         code = subprocess.run(
             [tool, "--list-elf", "--list-ptx", path], check=True, capture_output=True, text=True

@@ -23,7 +23,7 @@ from adaflow.cuda.fused_kernels import Slopes, adjoint, backward, forward, tange
 from adaflow.cuda.library import native, recorded_calls, reference_ops
 from adaflow.cuda.self_test import compare as compare_paths
 from adaflow.cuda.self_test import derivatives as all_derivatives
-from adaflow.cuda.upfirdn2d import filter_axes
+from adaflow.cuda.upfirdn2d import filter_axes, parse_padding
 
 SMOOTH = setup_filter([1.0, 3.0, 3.0, 1.0])
 TOLERANCE = {torch.float32: 2e-6, torch.float64: 1e-12, torch.bfloat16: 0.01}
@@ -123,6 +123,44 @@ def test_same_as_the_reference(geometry, dtype, memory_format):
         compare(inputs, GEOMETRIES[geometry], TOLERANCE[dtype], act=act, clamp=clamp)
 
 
+def axes_of(x, geometry):
+    """The filter as kernels take it; None where there is none."""
+    if not geometry:
+        return None
+    up, down, pads = geometry.get("up", 1), geometry.get("down", 1), parse_padding(geometry["padding"])
+    return filter_axes(x, geometry["f"], (up, up), (down, down), pads, False, geometry.get("fir_gain", 1.0))
+
+
+@pytest.mark.parametrize("slopes", [Slopes(), Slopes(1.4, 0.3), Slopes(1.4, 0.3, 1.0)], ids=str)
+@pytest.mark.parametrize("geometry", ["none", "same", "up", "down"])
+def test_channels_in_whole_vectors_are_as_one_by_one(geometry, slopes):
+    """32 channels in bfloat16 go 16 at a time where a processor can; 31 of them and a channel of zeros do not."""
+    torch.manual_seed(0)
+    axes = axes_of(torch.empty(2, 32, 9, 7), GEOMETRIES[geometry])
+    height, width = (9, 7) if axes is None else (axis.size_out for axis in axes)
+
+    def images(height, width):
+        values = torch.randn(2, 32, height, width, dtype=torch.bfloat16)
+        values[:, 31] = 0
+        return values.contiguous(memory_format=torch.channels_last)
+
+    def results(channels):
+        x, tx, y, dy = (images[:, :channels].contiguous(memory_format=torch.channels_last) for images in given)
+        scale, tscale = scales[:, :, :channels].contiguous()
+        bias = biases[:channels].contiguous()
+        yield forward(x, scale, noise, bias, axes, slopes)
+        yield from backward(dy, x, scale, y, adjoint(axes), slopes, [True] * 4)
+        yield backward(dy, None, None, y, adjoint(axes), slopes, [True, False, False, False])[0]
+        yield tangent((tx, tscale, noise, bias), x, scale, y, dy, axes, slopes)
+
+    given = [images(9, 7), images(9, 7), images(height, width), images(height, width)]
+    scales, biases, noise = torch.rand(2, 2, 32), torch.randn(32), torch.randn(2, 1, height, width)
+    for vectors, numbers in zip(results(32), results(31), strict=True):
+        kept = numbers.shape[1] if numbers.ndim == 4 else numbers.shape[-1]
+        vectors = vectors[:, :kept] if vectors.ndim == 4 else vectors[..., :kept]
+        torch.testing.assert_close(vectors, numbers, rtol=2**-7 if numbers.ndim == 4 else 1e-5, atol=1e-5)
+
+
 LARGE = (2, 32, 230, 24)  # some chunks of work for each image
 
 
@@ -167,9 +205,10 @@ def test_derivatives_up_to_the_third(geometry, memory_format):
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("geometry", ["none", "same", "up", "down"])
-def test_threads_do_not_change_a_bit(geometry, memory_format):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_threads_do_not_change_a_bit(dtype, geometry, memory_format):
     torch.manual_seed(0)
-    inputs = make_inputs(LARGE, ENDS["all"], GEOMETRIES[geometry], torch.float32, memory_format)
+    inputs = make_inputs(LARGE, ENDS["all"], GEOMETRIES[geometry], dtype, memory_format)
     results = []
     threads = torch.get_num_threads()
     try:

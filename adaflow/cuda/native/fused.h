@@ -41,8 +41,10 @@ struct FusedActivation {
     A positive, negative, limit;
     A clipped;  // where |y| is at least this it was clamped: the limit, rounded as y is when it is stored
 
-    ADAFLOW_FN A operator()(A p) const {
-        const A v = p * (p > A(0) ? positive : negative);
+    // V is A, or a vector of it.
+    template <class V>
+    ADAFLOW_FN V operator()(V p) const {
+        const V v = p * (p > A(0) ? positive : negative);
         return v > limit ? limit : (v < -limit ? -limit : v);
     }
 
@@ -50,8 +52,9 @@ struct FusedActivation {
     bool nothing() const { return positive == A(1) && negative == A(1) && !(limit == limit); }
 
     // dy / dp, from the stored y
-    ADAFLOW_FN A slope(A y) const {
-        const A m = y > A(0) ? positive : negative;
+    template <class V>
+    ADAFLOW_FN V slope(V y) const {
+        const V m = y > A(0) ? positive : negative;
         return (y < A(0) ? -y : y) >= clipped ? A(0) : m;
     }
 };

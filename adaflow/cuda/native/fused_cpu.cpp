@@ -6,6 +6,7 @@
 // memory; rows are then vectorised over channels, otherwise over x.
 
 #include "fused_filter.h"
+#include "lanes.h"
 
 namespace {
 
@@ -37,15 +38,17 @@ struct Chunks {
     }
 };
 
-// A function, as g++ vectorises no loop of its own accord that makes a bf16.
-template <class S, class A>
-inline void store(S& to, A value) {
-    to = S(value);
-}
-
-// f(element, channel, pixel) for each element of a row, channel counted from that of the row; no two may touch.
-template <bool Last, class F>
+// f(element, channel, pixel) for each element of a row of S, channel counted from that of the row; no two may touch.
+// Element and channel may be Lanes.
+template <class S, bool Last, class F>
 void each(i64 width, i64 channels, F&& f) {
+    if constexpr (Last && has_lanes<S>) {
+        if (channels % kLanes == 0) {
+            for (i64 o = 0; o < width; ++o)
+                for (i64 i = 0; i < channels; i += kLanes) f(Lanes{o * channels + i}, Lanes{i}, o);
+            return;
+        }
+    }
     const i64 outer = Last ? width : 1, inner = Last ? channels : width;
     for (i64 o = 0; o < outer; ++o)
 #pragma omp simd
@@ -125,15 +128,25 @@ void pull_back_row(i64 width, i64 channels, const S* __restrict dy, const S* __r
                    const A* __restrict scale, const FusedActivation<A>& act, S* __restrict dx, A* __restrict dbias,
                    A* __restrict dscale, A* __restrict dnoise) {
     for (i64 o = 0; o < width; ++o, dy += channels, dx += channels, y += Y ? channels : 0, x += X ? channels : 0) {
+        const auto add = [&](auto c, auto& sum) {
+            auto g = get(dy, c) * act.positive;
+            if constexpr (Y) g = get(dy, c) * act.slope(get(y, c));
+            put(dx, c, g * get(scale, c));
+            put(dbias, c, get(dbias, c) + g);
+            if constexpr (X) put(dscale, c, get(dscale, c) + g * get(x, c));
+            if constexpr (Noise) sum += g;
+        };
+        if constexpr (has_lanes<S>) {
+            if (channels % kLanes == 0) {
+                decltype(get(dy, Lanes())) sums{};
+                for (i64 c = 0; c < channels; c += kLanes) add(Lanes{c}, sums);
+                if (Noise) dnoise[o] = total(sums);
+                continue;
+            }
+        }
         A sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (i64 c = 0; c < channels; ++c) {
-            const A g = A(dy[c]) * (Y ? act.slope(A(y[c])) : act.positive);
-            store(dx[c], g * scale[c]);
-            dbias[c] += g;
-            if (X) dscale[c] += g * A(x[c]);
-            if (Noise) sum += g;
-        }
+        for (i64 c = 0; c < channels; ++c) add(c, sum);
         if (Noise) dnoise[o] = sum;
     }
 }
@@ -166,8 +179,8 @@ void forward(const FusedArgs& args, i64 threads) {
                     if (args.noise) noise = static_cast<const A*>(args.noise) + image * args.noise_stride + o * width;
                     S* __restrict to = y + out.at(image, plane, o);
                     const auto finish = [&](const auto* z) {
-                        each<Last>(width, channels, [&](i64 e, i64 c, i64 p) {
-                            to[e] = S(act(A(z[e]) * scale[c] + (bias[c] + noise[p])));
+                        each<S, Last>(width, channels, [&](auto e, auto c, i64 p) {
+                            put(to, e, act(get(z, e) * get(scale, c) + (get(bias, c) + noise[p])));
                         });
                     };
                     const auto source = [&](i64 i) { return x + in.at(image, plane, i); };
@@ -179,7 +192,7 @@ void forward(const FusedArgs& args, i64 threads) {
                     }
                     if (only_filtered) {
                         filter.make(o, source, row.data());
-                        each<Last>(width, channels, [&](i64 e, i64, i64) { to[e] = S(row[e]); });
+                        each<S, Last>(width, channels, [&](auto e, auto, i64) { put(to, e, get(row.data(), e)); });
                     } else if (filtered) {
                         filter.make(o, source, row.data());
                         finish(row.data());
@@ -236,9 +249,10 @@ void backward(const FusedArgs& args, i64 threads) {
                     const i64 at = in.at(image, plane, i);
                     const S *from = dy + at, *result = y ? y + at : nullptr;
                     if (y)
-                        each<Last>(in.width, channels, [&](i64 e, i64, i64) { g[e] = A(from[e]) * act.slope(A(result[e])); });
+                        each<S, Last>(in.width, channels,
+                                      [&](auto e, auto, i64) { put(g, e, get(from, e) * act.slope(get(result, e))); });
                     else
-                        each<Last>(in.width, channels, [&](i64 e, i64, i64) { g[e] = A(from[e]) * act.positive; });
+                        each<S, Last>(in.width, channels, [&](auto e, auto, i64) { put(g, e, get(from, e) * act.positive); });
                     if (i >= last) return;
                     if (bias_sums) {
                         const S* none = nullptr;
@@ -277,7 +291,7 @@ void backward(const FusedArgs& args, i64 threads) {
                     if (scale_sums) sum_over_pixels<Last>(out.width, channels, g, x + at, partial.data(), scale_sums);
                     if (!args.dx) continue;
                     S* __restrict to = static_cast<S*>(args.dx) + at;
-                    each<Last>(out.width, channels, [&](i64 e, i64 c, i64) { to[e] = S(g[e] * scale[c]); });
+                    each<S, Last>(out.width, channels, [&](auto e, auto c, i64) { put(to, e, get(g, e) * get(scale, c)); });
                 }
                 for (; next < last; ++next) add_row(next);
             }
@@ -321,7 +335,9 @@ void tangent(const FusedArgs& args, i64 threads) {
                     const S* tx = args.tx ? static_cast<const S*>(args.tx) + at : blank.data();
                     const S* x = args.x && args.tscale ? static_cast<const S*>(args.x) + at : blank.data();
                     A* __restrict v = recent_row(i);
-                    each<Last>(in.width, channels, [&](i64 e, i64 c, i64) { v[e] = A(tx[e]) * scale[c] + A(x[e]) * tscale[c]; });
+                    each<S, Last>(in.width, channels, [&](auto e, auto c, i64) {
+                        put(v, e, get(tx, e) * get(scale, c) + get(x, e) * get(tscale, c));
+                    });
                 };
 
                 i64 next = filtered ? filter.reach(begin).source : begin;
@@ -339,8 +355,8 @@ void tangent(const FusedArgs& args, i64 threads) {
                     const i64 at = out.at(image, plane, o);
                     const S* y = args.y ? static_cast<const S*>(args.y) + at : positive.data();
                     S* __restrict to = static_cast<S*>(args.ty) + at;
-                    each<Last>(width, channels, [&](i64 e, i64 c, i64 p) {
-                        to[e] = S(act.slope(A(y[e])) * (v[e] + (tbias[c] + tnoise[p])));
+                    each<S, Last>(width, channels, [&](auto e, auto c, i64 p) {
+                        put(to, e, act.slope(get(y, e)) * (get(v, e) + (get(tbias, c) + tnoise[p])));
                     });
                 }
             }

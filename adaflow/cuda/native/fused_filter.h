@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fused.h"
+#include "lanes.h"
 
 namespace adaflow::fir {
 
@@ -35,21 +36,17 @@ inline void weighted_sum_of(A* __restrict out, const T* const* rows, const A* ta
     const T* r[K];
     A t[K];
     for (int k = 0; k < K; ++k) r[k] = rows[k], t[k] = taps[k];
-    if (add) {
+    const auto sum_up = [&](auto i) {
+        auto sum = get(r[0], i) * t[0];
+        if (add) sum += get(out, i);
+        for (int k = 1; k < K; ++k) sum += get(r[k], i) * t[k];
+        put(out, i, sum);
+    };
+    std::int64_t done = 0;
+    if constexpr (has_lanes<bf16> && std::is_same_v<A, float>)
+        for (; done + kLanes <= n; done += kLanes) sum_up(Lanes{done});
 #pragma omp simd
-        for (std::int64_t i = 0; i < n; ++i) {
-            A sum = out[i];
-            for (int k = 0; k < K; ++k) sum += t[k] * A(r[k][i]);
-            out[i] = sum;
-        }
-    } else {
-#pragma omp simd
-        for (std::int64_t i = 0; i < n; ++i) {
-            A sum = t[0] * A(r[0][i]);
-            for (int k = 1; k < K; ++k) sum += t[k] * A(r[k][i]);
-            out[i] = sum;
-        }
-    }
+    for (std::int64_t i = done; i < n; ++i) sum_up(i);
 }
 
 template <class A, class T>

@@ -5,16 +5,9 @@
 
 #pragma once
 
-#include <immintrin.h>
-
-#include "common.h"
+#include "lanes.h"
 
 namespace adaflow::winograd {
-
-constexpr std::int64_t kLanes = 16;
-
-inline __m512 load(const float* p) { return _mm512_loadu_ps(p); }
-inline void store(float* p, __m512 v) { _mm512_storeu_ps(p, v); }
 
 /// How many numbers one instruction multiplies and adds in one lane: bf16 come in pairs.
 template <class S>
@@ -26,13 +19,6 @@ constexpr std::int64_t pair() {
 inline void put(float* p, const __m512 (&v)[1][16], int i) { store(p, v[0][i]); }
 
 #ifdef __AVX512BF16__
-
-inline __m512i widened(__m256i half) { return _mm512_maskz_cvtepu16_epi32(0xffff, half); }
-
-inline __m512 load(const bf16* p) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(widened(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
-}
-inline void store(bf16* p, __m512 v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), (__m256i)_mm512_cvtneps_pbh(v)); }
 
 inline void put(bf16* p, const __m512 (&v)[2][16], int i) {
     const __m512i even = widened((__m256i)_mm512_cvtneps_pbh(v[0][i])), odd = widened((__m256i)_mm512_cvtneps_pbh(v[1][i]));

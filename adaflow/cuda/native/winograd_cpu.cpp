@@ -18,7 +18,7 @@
 namespace {
 
 using namespace adaflow::winograd;
-using adaflow::bf16;
+using namespace adaflow;
 using i64 = std::int64_t;
 
 struct WinogradArgs {
