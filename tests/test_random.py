@@ -103,6 +103,15 @@ def test_shapes_and_types():
         random.uniform(0, torch.zeros(3))
 
 
+@pytest.mark.parametrize("elements", [1, 3, 64, 1000])
+def test_native_numbers_are_those_of_the_reference(elements):
+    images = torch.arange(1_000_000 // elements)
+    uniform, normal = (function(7, images, (elements,), 2) for function in (random.uniform, random.normal))
+    with reference_ops():
+        assert torch.equal(uniform, random.uniform(7, images, (elements,), 2))
+        torch.testing.assert_close(normal, random.normal(7, images, (elements,), 2), rtol=1e-6, atol=4e-6)
+
+
 @pytest.mark.parametrize("shape", [(), (3,)])
 def test_distributions(shape):
     assert stats.kstest(random.uniform(1, IMAGES, shape).flatten().numpy(), "uniform").pvalue > RARE

@@ -52,7 +52,7 @@ def uniform(key: int | Sequence[int], images: Tensor, shape: tuple[int, ...] = (
         raise TypeError(f"images must be int64 [N], not {images.dtype} {list(images.shape)}")
     elements = math.prod(shape)
     if native(images.device) is not None:
-        return _native_uniform(key, images, elements, call).view(*_batch(key, images), *shape)
+        return _natively("uniform", key, images, elements, call).view(*_batch(key, images), *shape)
     numbers = _words(key, images, -(-elements // 4), call)[..., :elements]
     # 23 bits and a half: exact in float32, never 0 and never 1.
     numbers = (numbers >> 9).to(torch.float32).add_(0.5).mul_(2.0**-23)
@@ -62,6 +62,8 @@ def uniform(key: int | Sequence[int], images: Tensor, shape: tuple[int, ...] = (
 def normal(key: int | Sequence[int], images: Tensor, shape: tuple[int, ...] = (), call: int = 0) -> Tensor:
     """Normal numbers of mean 0 and variance 1, by Box and Muller. Arguments and result as for `uniform`."""
     elements = math.prod(shape)
+    if images.dtype == torch.int64 and images.dim() == 1 and native(images.device) is not None:
+        return _natively("normal", key, images, elements, call).view(*_batch(key, images), *shape)
     pairs = uniform(key, images, (-(-elements // 2), 2), call)
     radius = pairs[..., 0].log().mul_(-2.0).sqrt_()
     angle = pairs[..., 1] * (2.0 * math.pi)
@@ -92,13 +94,13 @@ def philox(counter: Tensor, key: Tensor) -> Tensor:
     return torch.stack((even[0], odd[0], even[1], odd[1]))
 
 
-def _native_uniform(key: int | Sequence[int], images: Tensor, elements: int, call: int) -> Tensor:
-    """[N · elements] or [K · N · elements] uniform numbers, by a native kernel."""
+def _natively(kind: str, key: int | Sequence[int], images: Tensor, elements: int, call: int) -> Tensor:
+    """[N · elements] or [K · N · elements] uniform or normal numbers, by a native kernel."""
     keys = _key_numbers((key,) if isinstance(key, int) else tuple(key), images.device)
     images = images.contiguous()
     numbers = torch.empty(len(keys) * len(images) * elements, device=images.device)
     native_call(
-        "adaflow_uniform_f32", images.device, numbers.data_ptr(), keys.data_ptr(), images.data_ptr(),
+        f"adaflow_{kind}_f32", images.device, numbers.data_ptr(), keys.data_ptr(), images.data_ptr(),
         len(keys), len(images), elements, call,
     )  # fmt: skip
     return numbers
@@ -139,4 +141,5 @@ def _constant(values: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.int64, device=device)
 
 
-declare("adaflow_uniform_f32", "pppqqqq")
+for _kind in ("uniform", "normal"):
+    declare(f"adaflow_{_kind}_f32", "pppqqqq")

@@ -185,14 +185,24 @@ def _call(
     tensors: dict[str, Tensor | None],
     noise_stride: int = 0,
 ) -> None:
-    batch, channels, height, width = image.shape
+    args = _Args.from_buffer_copy(_args(tuple(image.shape), axes, slopes, last, noise_stride))
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            setattr(args, name, tensor.data_ptr())
+    call(f"adaflow_fused_{operation}_{NAMES[image.dtype]}", image.device, ctypes.addressof(args))
+
+
+@lru_cache(maxsize=4096)
+def _args(shape: tuple[int, ...], axes: Axes | None, slopes: Slopes, last: bool, noise_stride: int) -> _Args:
+    """All but the pointers. Not to be changed: calls copy it."""
+    batch, channels, height, width = shape
     if axes is not None:
         rows, columns = axes
     elif last or width >= 64:
         rows, columns = _unfiltered(height), _unfiltered(width)
     else:  # without a filter, rows that lie one after the other are one long row
         rows, columns = _unfiltered(1), _unfiltered(height * width)
-    args = _Args(
+    return _Args(
         rows=_axis(rows),
         columns=_axis(columns),
         batch=batch,
@@ -202,16 +212,13 @@ def _call(
         positive=slopes.positive,
         negative=slopes.negative,
         limit=math.nan if slopes.limit is None else slopes.limit,
-        **{name: tensor.data_ptr() for name, tensor in tensors.items() if tensor is not None},
     )
-    call(f"adaflow_fused_{operation}_{NAMES[image.dtype]}", image.device, ctypes.addressof(args))
 
 
 def _unfiltered(size: int) -> Axis:
     return Axis(size, size, 1, 1, 0, ())
 
 
-@lru_cache(maxsize=1024)
 def _axis(axis: Axis) -> _Axis:
     return _Axis(*axis[:5], len(axis.taps), axis.taps)
 

@@ -123,7 +123,7 @@ void add_noise(const Plan& plan, std::int64_t number, T* image) {
     const std::int64_t end = plan.size() + place.first;
     for (std::int64_t begin = 0; begin < end; begin += BLOCKS * random::WORDS) {
         const std::int64_t count = std::min(BLOCKS * random::WORDS, end - begin);
-        random::fill(
+        random::fill<random::Uniform>(
             units, plan.noise_key, name, place.call, static_cast<std::uint32_t>(begin / random::WORDS), count);
         T* out = image + begin - place.first;
 #pragma omp simd

@@ -82,19 +82,55 @@ ADAFLOW_FN float erfinv(float x) {
 /// The quantile function of the normal distribution, for 0 < unit < 1.
 ADAFLOW_FN float normal(float unit) { return 1.41421356f * erfinv(2.0f * unit - 1.0f); }
 
+/// Cosine and sine of so many turns, 0 < turns < 1, to 1e-7: power series within an eighth of a turn.
+ADAFLOW_FN void cosine_and_sine(float turns, float& cosine, float& sine) {
+    const float quarters = 4.0f * turns;
+    const std::int32_t nearest = static_cast<std::int32_t>(quarters + 0.5f);
+    const float x = (quarters - static_cast<float>(nearest)) * 1.57079633f, q = x * x;
+    const float even = 1.0f + q * (-1.0f / 2 + q * (1.0f / 24 + q * (-1.0f / 720 + q * (1.0f / 40320))));
+    const float odd = x + x * q * (-1.0f / 6 + q * (1.0f / 120 + q * (-1.0f / 5040 + q * (1.0f / 362880))));
+    const bool swapped = nearest & 1;
+    cosine = ((nearest + 1) & 2 ? -1.0f : 1.0f) * (swapped ? odd : even);
+    sine = (nearest & 2 ? -1.0f : 1.0f) * (swapped ? even : odd);
+}
+
+struct Uniform {
+    ADAFLOW_FN static void numbers(const Block& words, float (&out)[WORDS]) {
+        for (int k = 0; k < WORDS; ++k) out[k] = uniform(words.word[k]);
+    }
+};
+
+/// Of mean 0 and variance 1 (Box & Muller 1958).
+struct Normal {
+    ADAFLOW_FN static void numbers(const Block& words, float (&out)[WORDS]) {
+        for (int k = 0; k < WORDS; k += 2) {
+            const float radius = sqrtf(-2.0f * logarithm(uniform(words.word[k])));
+            float cosine, sine;
+            cosine_and_sine(uniform(words.word[k + 1]), cosine, sine);
+            out[k] = radius * cosine;
+            out[k + 1] = radius * sine;
+        }
+    }
+};
+
 #ifndef __CUDACC__
-/// Uniform numbers of an image from block `first` of a call on.
+/// Numbers of an image from block `first` of a call on. Whole vectors are made even where fewer are wanted: what a number
+/// is must not depend on how many others there are, and rounding would in a loop for the rest.
+template <class Kind>
 inline void fill(
     float* out, std::uint64_t key, std::uint64_t image, std::uint32_t call, std::uint32_t first, std::int64_t count) {
-    const std::int64_t blocks = count / WORDS;
+    constexpr int TOGETHER = 16;
+    float some[TOGETHER * WORDS];
+    for (std::int64_t done = 0; done < count; done += TOGETHER * WORDS, first += TOGETHER) {
+        const std::int64_t wanted = count - done < TOGETHER * WORDS ? count - done : TOGETHER * WORDS;
 #pragma omp simd
-    for (std::int64_t block = 0; block < blocks; ++block) {
-        const Block words = block_of(key, image, call, first + static_cast<std::uint32_t>(block));
-        for (int k = 0; k < WORDS; ++k) out[WORDS * block + k] = uniform(words.word[k]);
+        for (int block = 0; block < TOGETHER; ++block) {
+            float numbers[WORDS];
+            Kind::numbers(block_of(key, image, call, first + static_cast<std::uint32_t>(block)), numbers);
+            for (int k = 0; k < WORDS; ++k) some[WORDS * block + k] = numbers[k];
+        }
+        std::memcpy(out + done, some, wanted * sizeof(float));
     }
-    if (count % WORDS == 0) return;
-    const Block words = block_of(key, image, call, first + static_cast<std::uint32_t>(blocks));
-    for (std::int64_t k = 0; k < count % WORDS; ++k) out[WORDS * blocks + k] = uniform(words.word[k]);
 }
 #endif
 
