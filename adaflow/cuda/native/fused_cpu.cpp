@@ -184,6 +184,15 @@ void forward(const FusedArgs& args, i64 threads) {
                         });
                     };
                     const auto source = [&](i64 i) { return x + in.at(image, plane, i); };
+                    if constexpr (Last && has_lanes<S>) {
+                        if (filtered && filter.sweeps()) {
+                            filter.sweep(o, source, [&](Lanes e, Lanes c, i64 p, auto z) {
+                                if (!only_filtered) z = act(z * get(scale, c) + (get(bias, c) + noise[p]));
+                                put(to, e, z);
+                            });
+                            continue;
+                        }
+                    }
                     if constexpr (std::is_same_v<S, A>) {
                         if (only_filtered) {
                             filter.make(o, source, to);

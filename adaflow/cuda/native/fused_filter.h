@@ -90,10 +90,25 @@ class Filter {
     // What row `o` of the result is made of.
     const FirReach& reach(std::int64_t o) const { return reaches_[o]; }
 
+    // Whether `sweep` can do it.
+    bool sweeps() const {
+        return Last && has_lanes<bf16> && std::is_same_v<A, float> && pixel_ % kLanes == 0 && rows_.taps <= kSweep &&
+               columns_.taps <= kSweep && columns_.up == 1 && columns_.down <= 2;
+    }
+
+    // Row `o` of the result, in registers: `emit(element, channel, pixel, value)` for Lanes of it.
+    template <class Source, class Emit>
+    void sweep(std::int64_t o, Source&& row, Emit&& emit) const {
+        columns_.down == 1 ? sweep_in_steps<1>(o, row, emit) : sweep_in_steps<2>(o, row, emit);
+    }
+
     // Row `o` of the result; `row(i)` points at row i of the image.
     template <class Source>
     void make(std::int64_t o, Source&& row, A* out) {
         using T = std::remove_cv_t<std::remove_pointer_t<decltype(row(0))>>;
+        if constexpr (Last && has_lanes<bf16> && std::is_same_v<A, float>) {
+            if (sweeps()) return sweep(o, row, [&](Lanes e, Lanes, std::int64_t, auto value) { put(out, e, value); });
+        }
         const FirReach reach = reaches_[o];
         const T* sources[kMaxTaps];
         A taps[kMaxTaps];
@@ -116,6 +131,43 @@ class Filter {
     }
 
    private:
+    static constexpr int kSweep = 4;  // taps at most
+
+    // Along the row, for 16 channels after the other: the last four pixels, filtered along y, stay in registers.
+    template <int Step, class Source, class Emit>
+    void sweep_in_steps(std::int64_t o, Source&& row, Emit&& emit) const {
+        using Pixels = decltype(row(0));
+        const FirReach reach = reaches_[o];
+        Pixels sources[kSweep];
+        A along_y[kSweep], along_x[kSweep];
+        for (std::int64_t m = 0; m < kSweep; ++m) {
+            const bool there = m < reach.count;
+            sources[m] = there ? row(reach.source + m) : reach.count ? sources[0] : nullptr;
+            along_y[m] = there ? row_taps_[reach.first + m * rows_.up] : A(0);
+            along_x[m] = m < columns_.taps ? A(columns_.tap[m]) : A(0);
+        }
+        for (std::int64_t c = 0; c < pixel_; c += kLanes) {
+            using V = decltype(get(sources[0], Lanes{c}));
+            const auto pixel = [&](std::int64_t x) {
+                if (x < 0 || x >= columns_.in || reach.count == 0) return V{};
+                const Lanes at{x * pixel_ + c};
+                V sum = get(sources[0], at) * along_y[0];
+                for (int m = 1; m < kSweep; ++m) sum += get(sources[m], at) * along_y[m];
+                return sum;
+            };
+            V last[kSweep];
+            std::int64_t next = -columns_.before;
+            for (int k = Step; k < kSweep; ++k) last[k] = pixel(next++);
+            for (std::int64_t x = 0; x < columns_.out; ++x) {
+                for (int k = 0; k < kSweep - Step; ++k) last[k] = last[k + Step];
+                for (int k = kSweep - Step; k < kSweep; ++k) last[k] = pixel(next++);
+                V sum = last[0] * along_x[0];
+                for (int k = 1; k < kSweep; ++k) sum += last[k] * along_x[k];
+                emit(Lanes{x * pixel_ + c}, Lanes{c}, x, sum);
+            }
+        }
+    }
+
     // The columns p, p + up, p + 2 · up, … of the result have the same taps; their first source moves on by `down`.
     struct Phase {
         std::int64_t source;
