@@ -84,6 +84,9 @@ def test_depends_on_the_image_alone(function):
         assert torch.equal(function(11, images[row : row + 1], (3, 5), call=2)[0], batch[row])
     assert torch.equal(function(11, images.flip(0), (3, 5), call=2), batch.flip(0))
     assert torch.equal(function(11, images, (7,), call=2), batch.flatten(1)[:, :7])
+    many = function(11, images, (1000,), call=2)
+    for elements in (1, 63, 64, 65, 130, 999):
+        assert torch.equal(function(11, images, (elements,), call=2), many[:, :elements])
     several = function([12, 11], images, (3, 5), call=2)
     assert several.shape == (2, 4, 3, 5)
     assert torch.equal(several[1], batch)

@@ -48,8 +48,7 @@ def uniform(key: int | Sequence[int], images: Tensor, shape: tuple[int, ...] = (
     Returns:
         [N, *shape] float32, or [K, N, *shape] when `key` is a sequence.
     """
-    if images.dtype != torch.int64 or images.dim() != 1:
-        raise TypeError(f"images must be int64 [N], not {images.dtype} {list(images.shape)}")
+    _check(images)
     elements = math.prod(shape)
     if native(images.device) is not None:
         return _natively("uniform", key, images, elements, call).view(*_batch(key, images), *shape)
@@ -61,8 +60,9 @@ def uniform(key: int | Sequence[int], images: Tensor, shape: tuple[int, ...] = (
 
 def normal(key: int | Sequence[int], images: Tensor, shape: tuple[int, ...] = (), call: int = 0) -> Tensor:
     """Normal numbers of mean 0 and variance 1, by Box and Muller. Arguments and result as for `uniform`."""
+    _check(images)
     elements = math.prod(shape)
-    if images.dtype == torch.int64 and images.dim() == 1 and native(images.device) is not None:
+    if native(images.device) is not None:
         return _natively("normal", key, images, elements, call).view(*_batch(key, images), *shape)
     pairs = uniform(key, images, (-(-elements // 2), 2), call)
     radius = pairs[..., 0].log().mul_(-2.0).sqrt_()
@@ -92,6 +92,11 @@ def philox(counter: Tensor, key: Tensor) -> Tensor:
         odd = product.bitwise_and_(WORD)
     odd = odd.expand_as(even)
     return torch.stack((even[0], odd[0], even[1], odd[1]))
+
+
+def _check(images: Tensor) -> None:
+    if images.dtype != torch.int64 or images.dim() != 1:
+        raise TypeError(f"images must be int64 [N], not {images.dtype} {list(images.shape)}")
 
 
 def _natively(kind: str, key: int | Sequence[int], images: Tensor, elements: int, call: int) -> Tensor:

@@ -76,18 +76,8 @@ class _Geometry(NamedTuple):
 
 
 def _convolve(x: Tensor, w: Tensor, geometry: _Geometry) -> Tensor:
-    if not torch.is_grad_enabled():
-        return _result(x, w, geometry)
     # A view, so that the weights are never a leaf: of leaves the engine does not say whether it wants their gradient.
     result: Tensor = _Convolution.apply(x, w.view_as(w), geometry)  # type: ignore[no-untyped-call]
-    return result
-
-
-def _result(x: Tensor, w: Tensor, geometry: _Geometry) -> Tensor:
-    stride, padding, groups, transposed, output_padding = geometry
-    if geometry.by_winograd(x, w):
-        return winograd.convolve(x, w, transposed)
-    result: Tensor = torch.ops.aten.convolution(x, w, None, stride, padding, (1, 1), transposed, output_padding, groups)
     return result
 
 
@@ -96,7 +86,13 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, w: Tensor, geometry: _Geometry) -> Tensor:
         ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, w)
         ctx.geometry, ctx.shape = geometry, x.shape
-        return _result(x, w, geometry)
+        stride, padding, groups, transposed, output_padding = geometry
+        if geometry.by_winograd(x, w):
+            return winograd.convolve(x, w, transposed)
+        result: Tensor = torch.ops.aten.convolution(
+            x, w, None, stride, padding, (1, 1), transposed, output_padding, groups
+        )
+        return result
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:

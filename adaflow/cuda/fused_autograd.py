@@ -28,8 +28,6 @@ def filter_images(x: Tensor, axes: Axes) -> Tensor:
     Returns:
         [N, C, H', W'], type and memory format of `x`.
     """
-    if not torch.is_grad_enabled():
-        return forward(dense(x), None, None, None, axes, Slopes())
     result: Tensor = _Filter.apply(dense(x), axes)  # type: ignore[no-untyped-call]
     return result
 
@@ -50,10 +48,8 @@ def filter_and_activate(
     Returns:
         [N, C, H', W'], type and memory format of `x`.
     """
-    scale, noise, bias = (None if t is None else t.to(arithmetic(x.dtype)) for t in (scale, noise, bias))
-    if not torch.is_grad_enabled():
-        return forward(dense(x), scale, noise, bias, axes, slopes)
-    result: Tensor = _Fused.apply(dense(x), scale, noise, bias, axes, slopes)  # type: ignore[no-untyped-call]
+    small = (None if t is None else t.to(arithmetic(x.dtype)) for t in (scale, noise, bias))
+    result: Tensor = _Fused.apply(dense(x), *small, axes, slopes)  # type: ignore[no-untyped-call]
     return result
 
 

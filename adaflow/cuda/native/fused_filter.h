@@ -42,11 +42,14 @@ inline void weighted_sum_of(A* __restrict out, const T* const* rows, const A* ta
         for (int k = 1; k < K; ++k) sum += get(r[k], i) * t[k];
         put(out, i, sum);
     };
-    std::int64_t done = 0;
-    if constexpr (has_lanes<bf16> && std::is_same_v<A, float>)
-        for (; done + kLanes <= n; done += kLanes) sum_up(Lanes{done});
+    if constexpr (has_lanes<T> && has_lanes<A>) {
+        if (n % kLanes == 0) {
+            for (std::int64_t i = 0; i < n; i += kLanes) sum_up(Lanes{i});
+            return;
+        }
+    }
 #pragma omp simd
-    for (std::int64_t i = done; i < n; ++i) sum_up(i);
+    for (std::int64_t i = 0; i < n; ++i) sum_up(i);
 }
 
 template <class A, class T>
@@ -72,6 +75,7 @@ class Filter {
         const std::int64_t last = (columns_.out - 1) * columns_.down - columns_.before + columns_.taps - 1;
         length_ = margin_ + std::max(columns_.in, floor_div(last, columns_.up) + 1);
         line_.assign(length_ * pixel_, A(0));
+        zeros_.assign(columns_.in * pixel_, A(0));
         part_ = length_ / columns_.down + 1;
         if (!Last && columns_.down > 1) parts_.assign(part_ * columns_.down, A(0));
         phase_ = (columns_.out + columns_.up - 1) / columns_.up;
@@ -90,10 +94,9 @@ class Filter {
     // What row `o` of the result is made of.
     const FirReach& reach(std::int64_t o) const { return reaches_[o]; }
 
-    // Whether `sweep` can do it.
+    // Whether `sweep` can do it: with fewer taps it would multiply by 0 what may not be finite.
     bool sweeps() const {
-        return Last && has_lanes<bf16> && std::is_same_v<A, float> && pixel_ % kLanes == 0 && rows_.taps <= kSweep &&
-               columns_.taps <= kSweep && columns_.up == 1 && columns_.down <= 2;
+        return pixel_ % kLanes == 0 && rows_.taps <= kSweep && columns_.taps == kSweep && columns_.up == 1 && columns_.down <= 2;
     }
 
     // Row `o` of the result, in registers: `emit(element, channel, pixel, value)` for Lanes of it.
@@ -106,7 +109,7 @@ class Filter {
     template <class Source>
     void make(std::int64_t o, Source&& row, A* out) {
         using T = std::remove_cv_t<std::remove_pointer_t<decltype(row(0))>>;
-        if constexpr (Last && has_lanes<bf16> && std::is_same_v<A, float>) {
+        if constexpr (Last && has_lanes<T> && has_lanes<A>) {
             if (sweeps()) return sweep(o, row, [&](Lanes e, Lanes, std::int64_t, auto value) { put(out, e, value); });
         }
         const FirReach reach = reaches_[o];
@@ -131,25 +134,25 @@ class Filter {
     }
 
    private:
-    static constexpr int kSweep = 4;  // taps at most
+    static constexpr int kSweep = 4;  // taps
 
     // Along the row, for 16 channels after the other: the last four pixels, filtered along y, stay in registers.
     template <int Step, class Source, class Emit>
     void sweep_in_steps(std::int64_t o, Source&& row, Emit&& emit) const {
-        using Pixels = decltype(row(0));
+        using T = std::remove_cv_t<std::remove_pointer_t<decltype(row(0))>>;
         const FirReach reach = reaches_[o];
-        Pixels sources[kSweep];
+        const T* sources[kSweep];
         A along_y[kSweep], along_x[kSweep];
         for (std::int64_t m = 0; m < kSweep; ++m) {
             const bool there = m < reach.count;
-            sources[m] = there ? row(reach.source + m) : reach.count ? sources[0] : nullptr;
+            sources[m] = there ? row(reach.source + m) : reinterpret_cast<const T*>(zeros_.data());
             along_y[m] = there ? row_taps_[reach.first + m * rows_.up] : A(0);
-            along_x[m] = m < columns_.taps ? A(columns_.tap[m]) : A(0);
+            along_x[m] = A(columns_.tap[m]);
         }
         for (std::int64_t c = 0; c < pixel_; c += kLanes) {
             using V = decltype(get(sources[0], Lanes{c}));
             const auto pixel = [&](std::int64_t x) {
-                if (x < 0 || x >= columns_.in || reach.count == 0) return V{};
+                if (x < 0 || x >= columns_.in) return V{};
                 const Lanes at{x * pixel_ + c};
                 V sum = get(sources[0], at) * along_y[0];
                 for (int m = 1; m < kSweep; ++m) sum += get(sources[m], at) * along_y[m];
@@ -227,6 +230,7 @@ class Filter {
     std::int64_t length_;        // pixels of `line_`, zeros before and after included
     std::int64_t part_, phase_;  // longest part, longest phase
     Buffer<A> line_;        // a row filtered along y
+    Buffer<A> zeros_;       // a row beyond the image
     Buffer<A> parts_;       // the same, every down-th pixel together
     Buffer<A> apart_;       // a row of the result, every up-th pixel together
     std::vector<Phase> phases_;
