@@ -75,7 +75,7 @@ class Filter {
         const std::int64_t last = (columns_.out - 1) * columns_.down - columns_.before + columns_.taps - 1;
         length_ = margin_ + std::max(columns_.in, floor_div(last, columns_.up) + 1);
         line_.assign(length_ * pixel_, A(0));
-        zeros_.assign(columns_.in * pixel_, A(0));
+        if (sweeps()) zeros_.assign(columns_.in * pixel_, A(0));
         part_ = length_ / columns_.down + 1;
         if (!Last && columns_.down > 1) parts_.assign(part_ * columns_.down, A(0));
         phase_ = (columns_.out + columns_.up - 1) / columns_.up;

@@ -115,7 +115,7 @@ struct Normal {
 
 #ifndef __CUDACC__
 /// Numbers of an image from block `first` of a call on. Whole vectors are made even where fewer are wanted: what a number
-/// is must not depend on how many others there are, and rounding would in a loop for the rest.
+/// is must not depend on how many others there are, and rounding could in a loop for the rest.
 template <class Kind>
 inline void fill(
     float* out, std::uint64_t key, std::uint64_t image, std::uint32_t call, std::uint32_t first, std::int64_t count) {
