@@ -36,9 +36,11 @@ def generate(
 
     from adaflow.core.generate import generate_images
     from adaflow.core.grid import join_images, save_png
+    from adaflow.core.memory import keep_memory
     from adaflow.core.precision import allow_tf32, check_precision, choose_precision, set_precision
     from adaflow.core.snapshot import load_network
 
+    keep_memory()
     numbers = parse_range(seeds)
     check_precision(precision)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -64,6 +64,7 @@ def leakcheck(
     from adaflow.core.evaluate import find_network
     from adaflow.core.leak_report import write_html, write_json
     from adaflow.core.leakcheck import build_detectors, images_context, network_context, run_detectors, with_held_out
+    from adaflow.core.memory import keep_memory
     from adaflow.core.snapshot import load_network
     from adaflow.core.weights import named_weights, read_file
 
@@ -71,6 +72,7 @@ def leakcheck(
         raise UsageError("there is no single thing to check", "Name a network, or images with --fakes, and not both.")
     if fakes and not data:
         raise UsageError("--fakes needs the real images to compare with", "Name them with --data.")
+    keep_memory()
     manager = load_plugins(plugin, block)
     with manager.explain_unknown():
         chosen = build_detectors(detectors, manager)

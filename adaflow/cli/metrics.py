@@ -37,9 +37,11 @@ def metrics(
 
     from adaflow.core.evaluate import build_metrics, data_of, evaluate, find_network
     from adaflow.core.measured import describe
+    from adaflow.core.memory import keep_memory
     from adaflow.core.snapshot import load_network
     from adaflow.core.weights import named_weights, read_file
 
+    keep_memory()
     manager = load_plugins(plugin, block)
     with manager.explain_unknown():
         chosen = build_metrics(names, manager, num=num, extractor=extractor)

@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from adaflow.core.leaks.search import Search, Seen
 from adaflow.core.leaks.statistics import statistics
 from adaflow.core.leaks.strangeness import STRANGE
 from adaflow.core.leaks.traces import traces
+from adaflow.core.memory import keep_memory
 from adaflow.errors import DataError
 from adaflow.plugin_manager import PluginManager
 from adaflow.plugins.leak_detectors.augmentation import COMPARED
@@ -61,9 +63,9 @@ TOGETHER = (0.2, 0.6)
 TOGETHER_UNDER = ("clean", "combined")
 
 
-def load(data: str, resolution: int) -> Tensor:
+def load(data: DataConfig, resolution: int) -> Tensor:
     """Images uint8 [N, 3, H, W] of a resolution."""
-    dataset = load_dataset(DataConfig(source=data), PluginManager().datasets, 0)
+    dataset = load_dataset(data, PluginManager().datasets, 0)
     images = dataset.take(dataset.train_indices)
     if images.shape[2] != resolution:
         images = images.float()
@@ -72,12 +74,12 @@ def load(data: str, resolution: int) -> Tensor:
     return images
 
 
-def classes(data: str) -> list[int]:
+def classes(data: DataConfig) -> list[int]:
     """Of all images; all 0 where they have no labels."""
     try:
-        dataset = load_dataset(DataConfig(source=data, cond=True), PluginManager().datasets, 0)
+        dataset = load_dataset(replace(data, cond=True), PluginManager().datasets, 0)
     except DataError:
-        return [0] * len(load_dataset(DataConfig(source=data), PluginManager().datasets, 0).train_indices)
+        return [0] * len(load_dataset(data, PluginManager().datasets, 0).train_indices)
     return [int(label) for label in dataset.labels[dataset.train_indices].argmax(1)]
 
 
@@ -98,7 +100,7 @@ def save(path: Path, found: Tensor) -> None:
     print(path.name, flush=True)
 
 
-def reference_job(data: str, resolution: int, folder: Path, name: str) -> None:
+def reference_job(data: DataConfig, resolution: int, folder: Path, name: str) -> None:
     """Traces that the detector learns from: of all images, for any choice among them."""
     torch.set_num_threads(1)
     images = load(data, resolution)
@@ -119,7 +121,7 @@ def reference_job(data: str, resolution: int, folder: Path, name: str) -> None:
     save(folder / f"reference {name}.npy", traces(changed, stages()))
 
 
-def condition_job(data: str, resolution: int, folder: Path, name: str) -> None:
+def condition_job(data: DataConfig, resolution: int, folder: Path, name: str) -> None:
     """Traces of fakes under a condition: of all images as they are, of some under each transform, and under several."""
     torch.set_num_threads(1)
     images = load(data, resolution)
@@ -139,7 +141,7 @@ def condition_job(data: str, resolution: int, folder: Path, name: str) -> None:
     save(folder / f"condition {name}.npy", traces(apply(images), see))
 
 
-def after_job(data: str, resolution: int, folder: Path, name: str) -> None:
+def after_job(data: DataConfig, resolution: int, folder: Path, name: str) -> None:
     """Traces of some fakes under a condition that the detector transforms: for once, the transform comes last."""
     torch.set_num_threads(1)
     images = load(data, resolution)
@@ -157,18 +159,19 @@ def plain_ones(count: int) -> Tensor:
 
 def compute(arguments: argparse.Namespace) -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    images = load(arguments.data, arguments.resolution)
+    data = DataConfig(source=arguments.data, subset=arguments.subset)
+    images = load(data, arguments.resolution)
     width = statistics(images[:1]).shape[1]
-    (arguments.folder / "about.json").write_text(json.dumps({"pixels": width, "classes": classes(arguments.data)}))
+    (arguments.folder / "about.json").write_text(json.dumps({"pixels": width, "classes": classes(data)}))
     references = ["plain", "distorted", *(f"bank {name}" for name in bank(images)), *TRANSFORMS]
     references += [f"among {name}" for name in TRANSFORMS]
-    names = ("clean", *conditions_names())
+    names = arguments.conditions.split(",") if arguments.conditions else ("clean", *conditions_names())
     jobs = [(f"reference {name}", partial(reference_job, name=name)) for name in references]
     jobs += [(f"after {name}", partial(after_job, name=name)) for name in names]
     jobs += [(f"condition {name}", partial(condition_job, name=name)) for name in names]
-    with ProcessPoolExecutor(arguments.workers) as pool:
+    with ProcessPoolExecutor(arguments.workers, initializer=keep_memory) as pool:
         left = [job for file, job in jobs if not (arguments.folder / f"{file}.npy").exists()]
-        for result in [pool.submit(job, arguments.data, arguments.resolution, arguments.folder) for job in left]:
+        for result in [pool.submit(job, data, arguments.resolution, arguments.folder) for job in left]:
             result.result()
 
 
@@ -324,7 +327,7 @@ def _row(
 
 def table(arguments: argparse.Namespace) -> None:
     job = partial(seed_job, arguments.folder, arguments.images, arguments.sweep)
-    with ProcessPoolExecutor(arguments.workers) as pool:
+    with ProcessPoolExecutor(arguments.workers, initializer=keep_memory) as pool:
         rows = [row for rows in pool.map(job, range(arguments.seeds)) for row in rows]
     arguments.json.write_text(json.dumps(rows))
     print(summary(rows, TRANSFORMS))
@@ -338,6 +341,8 @@ def main() -> None:
     first = commands.add_parser("traces")
     first.add_argument("--data", required=True)
     first.add_argument("--resolution", type=int, default=64)
+    first.add_argument("--subset", type=int, help="of so many images only")
+    first.add_argument("--conditions", help="only these, comma-separated, for instance clean,jpeg,combined")
     first.set_defaults(run=compute)
     second = commands.add_parser("table")
     second.add_argument("--seeds", type=int, default=20)
