@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import torch
 
@@ -18,7 +18,7 @@ from adaflow.conformance.check import (
     same_generators,
 )
 from adaflow.conformance.pipelines import COMPANY
-from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Verdict
+from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, fault_of
 
 FEW = 20
 
@@ -103,21 +103,8 @@ def _context(channels: int = 3) -> LeakContext:
 def _found(subject: Subject, context: LeakContext) -> list[Finding]:
     """What it finds, of whose form is made sure."""
     found = cast(LeakDetector, subject.make()).check(context)
-    for finding in found:
-        require(isinstance(finding, Finding), f"it gives a {type(finding).__name__}, not an adaflow.Finding")
-        where = f"its finding of {finding.subject!r}"
-        verdicts = get_args(Verdict)
-        require(finding.verdict in verdicts, f"{where} has the verdict {finding.verdict!r}, none of {verdicts}")
-        require(finding.sentence.endswith("."), f"{where} says {finding.sentence!r}, which is no whole sentence")
-        rates = [finding.rate, finding.smallest_seen, *(finding.interval or ())]
-        good = all(rate is None or 0 <= rate <= 1 for rate in rates)
-        require(good, f"{where} has a rate that is not from 0 to 1")
-        require(finding.interval is None or finding.interval[0] <= finding.interval[1], f"{where} has no interval")
-        for panel in finding.panels:
-            image = panel.image
-            good = image.dtype == torch.uint8 and image.dim() == 3 and image.shape[0] in (1, 3)
-            require(good, f"{where} has a picture that is not uint8 [1 or 3, H, W]")
-    _plain(found)
+    fault = fault_of(found)
+    require(not fault, fault)
     return found
 
 

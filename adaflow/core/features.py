@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adaflow.errors import ConfigError
+from adaflow.errors import ConfigError, PluginError
 
 if TYPE_CHECKING:
     from adaflow.registry import Registry
@@ -161,11 +161,18 @@ class Extractors:
         """The extractor of that name.
 
         Raises:
-            PluginError, FileError: it is unknown, or its weights are not here.
+            PluginError, FileError: it is unknown or goes by another name, or its weights are not here.
         """
         name = name or DEFAULT_EXTRACTOR
         if name not in self._loaded:
-            self._loaded[name] = self._registry[name].value(self._device)
+            loaded: FeatureExtractor = self._registry[name].value(self._device)
+            if loaded.name != name:  # results carry its name, and features are kept under it
+                raise PluginError(
+                    f"the feature extractor {name!r} of plugin {self._registry[name].provider} calls itself "
+                    f"{loaded.name!r}",
+                    f"Set name = {name!r} in its class.",
+                )
+            self._loaded[name] = loaded
         return self._loaded[name]
 
 

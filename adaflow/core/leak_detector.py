@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from adaflow.core.feature_cache import cached_features
 from adaflow.core.measured import Interval
 
 if TYPE_CHECKING:
-    import torch
-
     from adaflow.core.augment.transform import Transform
     from adaflow.core.features import FeatureExtractor
 
@@ -64,6 +64,40 @@ class Finding:
     smallest_seen: float | None = None
     details: dict[str, Any] = field(default_factory=dict)
     panels: tuple[Panel, ...] = ()
+
+
+def fault_of(found: object) -> str:
+    """What is wrong with the form of what a detector gives; "" if nothing is."""
+    if not isinstance(found, list | tuple):
+        return f"it gives a {type(found).__name__}, not a list of findings"
+    for finding in found:
+        if not isinstance(finding, Finding):
+            return f"it gives a {type(finding).__name__}, not an adaflow.Finding"
+        fault = _fault_of_one(finding)
+        if fault:
+            return f"its finding of {finding.subject!r} {fault}"
+    return ""
+
+
+def _fault_of_one(finding: Finding) -> str:
+    rates = [finding.rate, finding.smallest_seen, *(finding.interval or ())]
+    if finding.verdict not in get_args(Verdict):
+        return f"has the verdict {finding.verdict!r}, none of {get_args(Verdict)}"
+    if not isinstance(finding.sentence, str) or not finding.sentence.endswith("."):
+        return f"says {finding.sentence!r}, which is no whole sentence"
+    if not all(rate is None or (isinstance(rate, int | float) and 0 <= rate <= 1) for rate in rates):
+        return "has a rate that is not a number from 0 to 1"
+    if finding.interval is not None and not finding.interval[0] <= finding.interval[1]:
+        return "has no interval"
+    for panel in finding.panels:
+        image = panel.image
+        if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] not in (1, 3):
+            return "has a picture that is not uint8 [1 or 3, H, W]"
+    try:
+        json.dumps(finding.details)
+    except (TypeError, ValueError) as error:
+        return f"has details that are no plain values: {error}"
+    return ""
 
 
 def _silent(what: str, done: int, total: int) -> None:

@@ -18,7 +18,7 @@ from adaflow.core.build import build_plugin, format_item
 from adaflow.core.data.dataset import DataConfig, Dataset, load_dataset
 from adaflow.core.evaluate import data_of, draw_fakes
 from adaflow.core.features import Extractors
-from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Verdict
+from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Verdict, fault_of
 from adaflow.core.networks import Generator
 from adaflow.core.snapshot import NetworkFile
 from adaflow.core.spec import parse_spec
@@ -180,12 +180,16 @@ def run_detectors(context: LeakContext, detectors: Mapping[str, LeakDetector]) -
 
     Raises:
         UsageError: none had anything to look for.
+        PluginError: a detector gives something else than findings.
         AdaflowError: a detector lacks something.
     """
     findings: list[Finding] = []
     for place, (name, detector) in enumerate(detectors.items()):
         context.progress(name, place, len(detectors))
-        findings += detector.check(context)
+        found = detector.check(context)
+        if fault := fault_of(found):
+            raise PluginError(f"the leak detector {name!r} is wrong: {fault}", "adaflow plugins check says more.")
+        findings += found
     if not findings:
         raise UsageError("there is nothing to look for", "Name transforms with --augs, or other --detectors.")
     held_out = 0 if context.held_out is None else len(context.held_out)

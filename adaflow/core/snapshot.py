@@ -80,9 +80,24 @@ def load_network(path: str | Path, device: torch.device | str = "cpu") -> Networ
         for network, name in ((G, "G"), (D, "D"), (G_ema, "G_ema")):
             network.load_state_dict(content[name])
             network.eval().requires_grad_(False).to(device)
-        return NetworkFile(G, D, G_ema, dict(content["info"]))
+        return NetworkFile(G, D, G_ema, _tables(dict(content["info"])))
     except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
-        raise FileError(f"{path} is incomplete: it does not hold the networks it describes") from error
+        raise FileError(f"{path} is damaged: it does not hold the networks it describes") from error
+
+
+def _tables(info: dict[str, Any]) -> dict[str, Any]:
+    """The same, if what should be tables in it are.
+
+    Raises:
+        TypeError: one is not.
+    """
+    config = info.get("config", {})
+    tables = [info.get("data", {}), config]
+    if isinstance(config, dict):
+        tables += [config.get(name, {}) for name in ("augment", "data", "schedule")]
+    if not all(isinstance(table, dict) for table in tables):
+        raise TypeError("a table is none")
+    return info
 
 
 def point_to(link: Path, target: Path) -> None:

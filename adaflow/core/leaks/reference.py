@@ -18,7 +18,7 @@ from adaflow.core.leaks.traces import Stages, traces
 MOST_REALS = 1000
 BANK_REALS = 400
 AT_A_TIME = 100
-"""Images that are transformed at a time."""
+"""Images that are transformed at a time; fewer where they have more than 256 × 256 pixels."""
 OTHERS = 0.25
 """With this chance, images of a transform "among others" show each of the others, too."""
 TRIES = 8
@@ -99,9 +99,10 @@ def make_reference(
 
 def apply_reduced(transform: Transform, name: str, images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """What `apply_surely` gives, its images reduced; large ones take little memory so."""
+    at_a_time = max(min(AT_A_TIME, AT_A_TIME * 256**2 // (images.shape[2] * images.shape[3])), 1)
     parts = [
-        apply_surely(transform, name, part, seed, AT_A_TIME * place)
-        for place, part in enumerate(torch.split(images, AT_A_TIME))
+        apply_surely(transform, name, part, seed, at_a_time * place)
+        for place, part in enumerate(torch.split(images, at_a_time))
     ]
     return torch.cat([reduced(part) for part, _ in parts]), torch.cat([moved for _, moved in parts])
 

@@ -17,6 +17,7 @@ from adaflow.core.leaks.search import Search, Seen
 from adaflow.core.leaks.statistics import statistics
 from adaflow.core.leaks.strangeness import STRANGE
 from adaflow.core.leaks.traces import Stages, traces
+from adaflow.errors import ConfigError
 from adaflow.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class AugmentationDetector(LeakDetector):
 
     rate: float = 0.1
     extractor: str = ""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if not 0 < self.rate <= 1:
+            raise ConfigError(f"augmentation: a rate of {self.rate} is no share", "Choose one above 0 and up to 1.")
 
     def check(self, context: LeakContext) -> list[Finding]:
         """A finding for each transform of `context.transforms`."""

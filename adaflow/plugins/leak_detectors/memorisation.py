@@ -18,8 +18,9 @@ from adaflow.core.copies import CANDIDATES, TURNS, CopySearch, Matches, crop_lin
 from adaflow.core.data.duplicates import MIN_AGREEMENT, SIDE, agreement
 from adaflow.core.grid import to_pil
 from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Panel, Verdict, exact_interval, percent
+from adaflow.errors import ConfigError
 from adaflow.hookspecs import hookimpl
-from adaflow.plugins.metrics.copying import authentic, copying_z, principal, rank_z
+from adaflow.plugins.metrics.copying import authentic_of, copying_z, principal
 
 if TYPE_CHECKING:
     from adaflow.plugin_manager import Register
@@ -40,6 +41,15 @@ CHANCE = 0.01
 
 NEARER = 4.0
 """A Z of Mann and Whitney; clean fakes pass it once in 30,000 checks."""
+
+MISSED = 1.645
+"""So many standard deviations above `NEARER`, a true difference is missed in one of 20 checks."""
+
+LARGEST_UNSEEN = 0.5
+"""Where as many fakes could be copies without being nearer on the whole, nothing can be told."""
+
+FEWEST_SOURCES = 50
+"""Fakes that are nearest to fewer training images, in effect, are the same few images again and again."""
 
 TWIN = 0.5
 """Of two real images that are less close than this, agreeing texture is chance: at 32 pixels there is little of it."""
@@ -106,6 +116,59 @@ class CopyCount:
         return self.certain > 0 or self.likely >= self.enough
 
 
+@dataclass(frozen=True)
+class Nearness:
+    """Whether fakes are nearer to training images, on the whole, than held-out reals are.
+
+    Args:
+        share: of the pairs of a fake and a held-out real, those whose fake is the nearer one.
+        deviation: of that share, by chance.
+        sources: number of training images that fakes are nearest to, in effect.
+    """
+
+    share: float
+    deviation: float
+    sources: float
+
+    @staticmethod
+    def of(reals: Tensor, fakes: Tensor, sources: Tensor) -> Nearness:
+        """Compare by ranks, as Mann and Whitney do; fakes of one source say the same, and count as one.
+
+        Args:
+            reals: closeness of the held-out reals, [M].
+            fakes: that of the fakes, [N].
+            sources: places of the training images they are nearest to, int64 [N].
+        """
+        n, m = len(fakes), len(reals)
+        ordered = reals.sort().values
+        first, last = (torch.searchsorted(ordered, fakes, right=right).double() for right in (False, True))
+        below = (first + last) / 2 / m  # ties count half
+        off, sizes = (
+            torch.zeros(int(sources.max()) + 1, dtype=torch.float64).index_add_(0, sources, values)
+            for values in (below - below.mean(), torch.ones(n, dtype=torch.float64))
+        )
+        of_fakes = max(float(off.square().sum()) / n**2, 1 / 12 / n)
+        deviation = math.sqrt(of_fakes + 1 / 12 / m)
+        return Nearness(float(below.mean()), deviation, n**2 / float(sizes.square().sum()))
+
+    @property
+    def z(self) -> float:
+        """By how many standard deviations the share is more than a half."""
+        return (self.share - 0.5) / self.deviation
+
+    @property
+    def smallest_seen(self) -> float:
+        """The share of copies among the fakes that would have been seen."""
+        return min(2 * ((NEARER + MISSED) * self.deviation + max(0.5 - self.share, 0)), 1.0)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What this says."""
+        if self.sources < FEWEST_SOURCES:
+            return "cannot tell"
+        return "leak" if self.z > NEARER else "clean" if self.smallest_seen <= LARGEST_UNSEEN else "cannot tell"
+
+
 @dataclass
 class Memorisation(LeakDetector):
     """Looks for fakes that are training images: flipped, turned, cropped by up to 15 %, encoded again, blended.
@@ -124,6 +187,11 @@ class Memorisation(LeakDetector):
 
     pictures: int = 12
     extractor: str = ""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.pictures < 0:
+            raise ConfigError(f"memorisation: {self.pictures} pictures cannot be shown", "pictures starts at 0.")
 
     def check(self, context: LeakContext) -> list[Finding]:
         """Copies, then closeness."""
@@ -211,31 +279,44 @@ class Memorisation(LeakDetector):
 
     def _closeness(self, context: LeakContext, fakes: Matches, reals: Tensor) -> Finding:
         assert context.held_out is not None
-        z = rank_z(reals, fakes.closeness)
-        n, m = len(fakes.closeness), len(reals)
-        share = 0.5 + z * math.sqrt((n + m + 1) / 12 / n / m)
+        nearness = Nearness.of(reals, fakes.closeness, fakes.source)
         features = [context.features(which, self.extractor) for which in ("train", "held_out", "fakes")]
-        share_authentic = [float(authentic(x, features[0]).double().mean()) for x in features[1:]]
+        share_authentic = [float(x.double().mean()) for x in authentic_of(features[1:], features[0])]
         mean, directions = principal(features[0], 64)
         train, held_out, made = ((x.double() - mean) @ directions for x in features)
         ct = copying_z(train, held_out, made, seed=context.seed)
-        leak = z > NEARER
-        sentence = (
-            f"On the whole, fakes are {'nearer' if leak else 'no nearer'} to training images than held-out reals are: "
-            f"in {percent(share)} of all pairs the fake is the nearer one (50 % by chance; Z = {z:.1f}, alarm above "
-            f"{NEARER:.0f}). Authenticity is {percent(share_authentic[1])}, that of held-out reals "
-            f"{percent(share_authentic[0])}; C_T is {ct:.1f}."
+        verdict = nearness.verdict
+        numbers = (
+            f"in {percent(nearness.share)} of all pairs the fake is the nearer one (50 % by chance; "
+            f"Z = {nearness.z:.1f}, alarm above {NEARER:.0f}). Authenticity is {percent(share_authentic[1])}, that of "
+            f"held-out reals {percent(share_authentic[0])}; C_T is {ct:.1f}."
         )
-        advice = "The network begins to repeat its training images: stop earlier, or train on more." if leak else ""
+        few = f"the fakes are nearest to {nearness.sources:.0f} training images, in effect: too few to count"
+        sentence = {
+            "leak": f"On the whole, fakes are nearer to training images than held-out reals are: {numbers}",
+            "clean": f"On the whole, fakes are no nearer to training images than held-out reals are: {numbers} "
+            f"It would have been seen if {percent(nearness.smallest_seen)} of them were copies.",
+            "cannot tell": "Whether fakes are nearer to training images than held-out reals are cannot be told: "
+            + (f"{few}. " if nearness.sources < FEWEST_SOURCES else "as artefacts or few images hide it. ")
+            + numbers[0].upper()
+            + numbers[1:],
+        }[verdict]
+        advice = {
+            "leak": "The network begins to repeat its training images: stop earlier, or train on more.",
+            "clean": "",
+            "cannot tell": "Give more images with --held-out, or check a network that has trained longer.",
+        }[verdict]
         details = {
-            "z": z,
-            "share_nearer": share,
+            "z": nearness.z,
+            "share_nearer": nearness.share,
+            "sources": nearness.sources,
             "authenticity": share_authentic[1],
             "authenticity_held_out": share_authentic[0],
             "ct": None if math.isnan(ct) else ct,
             "extractor": context.extractor(self.extractor).name,
         }
-        return Finding(NAME, "closeness", "leak" if leak else "clean", sentence, advice, details=details)
+        smallest = nearness.smallest_seen
+        return Finding(NAME, "closeness", verdict, sentence, advice, smallest_seen=smallest, details=details)
 
     def _without_held_out(self, context: LeakContext, search: CopySearch, fakes: Matches, twins: int = 0) -> Finding:
         """What can be said without real images to compare with: the closest pairs, for the eye."""
@@ -259,6 +340,8 @@ class Memorisation(LeakDetector):
     def _panels(self, context: LeakContext, search: CopySearch, fakes: Matches) -> tuple[Panel, ...]:
         """The closest pairs, each as fake, training image as it lies on the fake, and their difference."""
         rows = by_closeness(fakes)[: self.pictures]
+        if not rows:
+            return ()
         panels = []
         for row, fake, real in zip(rows, *search.laid_over(context.fakes, context.train, fakes, rows), strict=True):
             difference = (fake.short() - real.short()).abs().to(torch.uint8)

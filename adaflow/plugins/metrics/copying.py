@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,8 +35,14 @@ def authentic(fakes: Tensor, reals: Tensor) -> Tensor:
     Returns:
         bool [N].
     """
-    distance, place = nearest(fakes, reals)
-    return distance > nearest(reals, reals, same=True)[0][place]
+    return authentic_of([fakes], reals)[0]
+
+
+def authentic_of(sets: Sequence[Tensor], reals: Tensor) -> list[Tensor]:
+    """`authentic` of several sets of fakes, for the work of one."""
+    own = nearest(reals, reals, same=True)[0]
+    found = [nearest(fakes, reals) for fakes in sets]
+    return [distance > own[place] for distance, place in found]
 
 
 def rank_z(first: Tensor, second: Tensor) -> float:

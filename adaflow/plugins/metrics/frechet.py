@@ -19,8 +19,8 @@ from adaflow.hookspecs import hookimpl
 if TYPE_CHECKING:
     from adaflow.plugin_manager import Register
 
-PRECISION = 1e-9
-"""Of the quick route, relative to the sum of the variances; a rougher result is computed again by the exact one."""
+PRECISION = 1e-7
+"""Of the quick route, relative to the distance; a rougher result is computed again by the exact one."""
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
@@ -35,14 +35,15 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     x, y = x.double(), y.double()
     mean_x, mean_y = x.mean(0), y.mean(0)
     x, y = (x - mean_x) / len(x) ** 0.5, (y - mean_y) / len(y) ** 0.5
-    traces = float(x.square().sum() + y.square().sum())
-    root = quick_trace_of_root(x, y, PRECISION * traces)
-    if root is None:
-        root = exact_trace_of_root(x, y)
-    return float((mean_x - mean_y).square().sum()) + traces - 2 * root
+    without_root = float((mean_x - mean_y).square().sum() + x.square().sum() + y.square().sum())
+    changing = (x != 0).any(0) & (y != 0).any(0)  # the others add nothing to the root
+    x, y = x[:, changing], y[:, changing]
+    root, error = quick_trace_of_root(x, y)
+    distance = without_root - 2 * root
+    return distance if 2 * error <= PRECISION * distance else without_root - 2 * exact_trace_of_root(x, y)
 
 
-def quick_trace_of_root(x: Tensor, y: Tensor, precision: float) -> float | None:
+def quick_trace_of_root(x: Tensor, y: Tensor) -> tuple[float, float]:
     """tr((Cx·Cy)^½) of Cx = Xᵀ·X and Cy = Yᵀ·Y: the eigenvalues of Cx·Cy are those of X·Cy·Xᵀ, which is symmetric.
 
     In place of the set with fewer images, if they are more than D, comes the triangular factor of its covariance.
@@ -50,26 +51,27 @@ def quick_trace_of_root(x: Tensor, y: Tensor, precision: float) -> float | None:
     Args:
         x: centred features over √N, [N, D].
         y: centred features over √M, [M, D].
-        precision: how far off the result may be.
 
     Returns:
-        None if rounding may have cost more than that.
+        The trace, and an estimate of what rounding cost; infinite where this way leads to nothing.
     """
     few, many = (x, y) if len(x) <= len(y) else (y, x)
     length = x.shape[1]
     gram_few, gram_many = gram(few), gram(many)
     if len(few) > length:
         roots = roots_of_product(gram_few, gram_many)
+        if roots is None:
+            return 0.0, math.inf
     elif len(many) > length:
-        roots = symmetric_roots(few @ (gram_many @ few.T))
+        roots = symmetric_roots(few @ (gram_many @ few.T))[1:]  # they are centred, so one is 0
     else:
-        roots = symmetric_roots(gram((few @ many.T).T))
-    if roots is None:
-        return None
-    # Rounding moves each eigenvalue by about this much, and its root by that divided by twice the root.
+        roots = symmetric_roots(gram((few @ many.T).T))[1:]
+    # Rounding moves each eigenvalue by about this much, and its root by that divided by twice the root; roots of what
+    # should be 0 only add up.
     shift = torch.finfo(x.dtype).eps * torch.linalg.matrix_norm(gram_few) * torch.linalg.matrix_norm(gram_many)
-    error = torch.minimum(shift / (2 * roots), shift.sqrt()).sum()
-    return float(roots.sum()) if error <= precision else None
+    lost = roots.square() <= 10 * shift
+    error = lost.sum() * shift.sqrt() + (shift / (2 * roots[~lost])).square().sum().sqrt()
+    return float(roots.sum()), float(error)
 
 
 def roots_of_product(a: Tensor, b: Tensor) -> Tensor | None:
