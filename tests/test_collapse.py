@@ -38,6 +38,22 @@ def test_real_images_are_clean():
     assert found["repeats"].smallest_seen < 0.1
 
 
+def test_images_flipped_as_training_flipped_them_are_clean():
+    """Left and right are made to differ, so that flipped ones look like no real image as it is."""
+    ramp = torch.linspace(0, 120, 32)
+
+    def lit(images):
+        return (images.float() / 2 + ramp).to(torch.uint8)
+
+    fakes = lit(OTHERS)
+    fakes[::2] = fakes[::2].flip(3)
+    reals = {"train": lit(TRAIN), "held_out": lit(HELD_OUT)}
+    as_trained, as_they_are = check(fakes, **reals, mirrored=True), check(fakes, **reals)
+    assert {finding.verdict for finding in as_trained.values()} == {"clean"}
+    assert as_trained["modes"].details["precision_of_thumbnails"]["z"] > -3
+    assert as_they_are["modes"].details["precision_of_thumbnails"]["z"] < -5
+
+
 def test_twenty_images_repeated_are_found():
     found = check(OTHERS[:20].repeat(6, 1, 1, 1))
     assert (found["modes"].verdict, found["repeats"].verdict) == ("leak", "leak")

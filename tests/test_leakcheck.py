@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import adaflow
 from adaflow.core import feature_cache, weights
 from adaflow.core.data.dataset import DataConfig, load_dataset
 from adaflow.core.grid import save_png
@@ -18,7 +19,7 @@ from adaflow.core.leakcheck import LeakReport, _transforms, build_detectors, lea
 from adaflow.core.leaks.reference import apply_surely
 from adaflow.core.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
 from adaflow.core.snapshot import load_network, save_network
-from adaflow.errors import AdaflowError, UsageError
+from adaflow.errors import AdaflowError, FileError, PluginError, UsageError
 from adaflow.plugin_manager import PluginManager
 
 pytest_plugins = ["tests.command_line"]
@@ -191,6 +192,32 @@ def test_fakes_have_noise_of_their_own_and_depend_on_the_seed_alone(folder):
     assert not torch.equal(noisy[0], noisy[1])
 
 
+def test_of_many_images_only_so_many_are_read(check, folder):
+    result = check(
+        "--fakes", folder / "reals", "--data", DATA, "--num", 100, "--detectors", "tells", "--json", network=""
+    )
+    assert told(result)["fakes"][0] == 100
+
+
+def test_the_report_says_what_was_checked(check, folder):
+    facts = json.loads(check("--detectors", "says", "--json").out)
+    assert facts["network"] == str(folder / "run.pkl")
+    assert facts["trained_kimg"] == 0
+    assert (facts["data"], len(facts["data_fingerprint"])) == ("lesions16", 64)
+    assert facts["adaflow"] == adaflow.__version__
+    other = check("--fakes", folder / "others", "--data", DATA, "--detectors", "says", "--json", network="")
+    facts = json.loads(other.out)
+    assert facts["fakes_from"] == str(folder / "others")
+
+
+@pytest.mark.parametrize("info", [{"config": ["x"]}, {"config": {"augment": "bgc"}}, {"data": 3}])
+def test_a_network_with_something_else_in_the_place_of_a_table_is_damaged(folder, tmp_path, info):
+    network = load_network(folder / "run.pkl")
+    save_network(tmp_path / "odd.pkl", network.G, network.D, network.G_ema, info)
+    with pytest.raises(FileError, match="is damaged"):
+        load_network(tmp_path / "odd.pkl")
+
+
 def test_the_same_seed_gives_the_same_report(check):
     options = ("--detectors", "memorisation(extractor='thumbnail'),collapse(extractor='thumbnail')", "--json")
     first, second, other = (check(*options, "--seed", seed) for seed in (0, 0, 1))
@@ -241,6 +268,31 @@ def test_pictures_are_whole_and_enlarged(tmp_path):
         kind, content = data_uri(image[:channels]).split(",")
         assert kind == "data:image/png;base64"
         assert Image.open(io.BytesIO(base64.b64decode(content))).size == (192, 96)
+
+
+@pytest.mark.parametrize(
+    ("found", "fault"),
+    [
+        (None, "gives a NoneType, not a list"),
+        (["leak"], "gives a str, not an adaflow.Finding"),
+        ([Finding("x", "y", "Leak", "z.")], "has the verdict 'Leak'"),
+        ([Finding("x", "y", "leak", "z.", rate=2.0)], "has a rate"),
+        ([Finding("x", "y", "leak", "z.", rate=torch.ones(2))], "has a rate"),
+        ([Finding("x", "y", "leak", "z.", interval=(0.4, 0.2))], "has no interval"),
+        ([Finding("x", "y", "leak", None)], "has no text"),
+        ([Finding("x", "y", "leak", "z.", details={"a": torch.ones(1)})], "has details that are no plain values"),
+        ([Finding("x", "y", "leak", "z.", panels=(Panel("t", torch.zeros(2, 2)),))], "has a picture"),
+    ],
+)
+def test_what_a_detector_gives_is_never_taken_for_clean_unseen(found, fault):
+    class Wrong(LeakDetector):
+        def check(self, context):
+            return found
+
+    with pytest.raises(PluginError, match=f"'wrong' is wrong: .*{fault}"):
+        run_detectors(
+            LeakContext(torch.empty(0, 3, 8, 8), torch.empty(0, 3, 8, 8), None, None, None), {"wrong": Wrong()}
+        )
 
 
 def test_the_worst_finding_decides():
@@ -378,6 +430,7 @@ def test_a_folder_that_cannot_be_written(check, tmp_path):
     result = check("--detectors", "says")
     assert result.code == 3
     assert "cannot create the folder" in " ".join(result.err.split())
+    assert "drawing fakes" not in result.err
     assert Path(tmp_path / "out").read_text() == "a file"
 
 

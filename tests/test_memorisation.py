@@ -16,11 +16,13 @@ from adaflow.core.copies import (
     turned_back,
 )
 from adaflow.core.leak_detector import exact_interval, percent
+from adaflow.errors import ConfigError
 from adaflow.plugins.leak_detectors.memorisation import (
     CERTAIN,
     LIKELY,
     CopyCount,
     Memorisation,
+    Nearness,
     Tail,
     least_count,
     twins_of,
@@ -179,6 +181,40 @@ def test_fakes_that_all_lean_on_a_training_image_are_nearer_on_the_whole():
     assert closer.details["share_nearer"] > 0.6
 
 
+def test_few_images_again_and_again_are_not_nearer_on_the_whole():
+    """Their number is no evidence: what one of them shows, all of its repeats show."""
+    z = []
+    for seed in range(200):
+        reals, fakes = torch.rand(200 + 60, generator=torch.Generator().manual_seed(seed)).split([200, 60])
+        nearness = Nearness.of(reals, fakes.repeat(30), torch.arange(60).repeat(30))
+        assert nearness.sources == pytest.approx(60)
+        z.append(nearness.z)
+    assert 0.8 < float(torch.tensor(z).std()) < 1.3
+    assert max(map(abs, z)) < 4
+    _, closer = Memorisation().check(context(OTHERS[:20].repeat(10, 1, 1, 1)))
+    assert closer.verdict == "cannot tell"
+    assert "too few to count" in closer.sentence
+
+
+def test_nearness_that_few_images_or_artefacts_would_hide_cannot_be_told():
+    reals, fakes = torch.rand(2, 1000, generator=torch.Generator().manual_seed(0))
+    sources = torch.arange(1000)
+    plenty = Nearness.of(reals, fakes, sources)
+    assert plenty.verdict == "clean"
+    assert 0.1 < plenty.smallest_seen < 0.3
+    assert Nearness.of(reals[:40], fakes, sources).verdict == "cannot tell"
+    assert Nearness.of(reals, fakes / 2, sources).verdict == "cannot tell"
+    copies = torch.cat((fakes[:700], torch.full((300,), 2.0)))
+    assert Nearness.of(reals, copies, sources).verdict == "leak"
+
+
+@pytest.mark.parametrize("held_out", [HELD_OUT, None])
+def test_no_pictures_are_shown_if_none_are_wanted(held_out):
+    assert not Memorisation(pictures=0).check(context(held_out=held_out))[0].panels
+    with pytest.raises(ConfigError, match="pictures"):
+        Memorisation(pictures=-1)
+
+
 @pytest.mark.parametrize("held_out", [None, HELD_OUT[:30]])
 def test_without_held_out_images_nothing_can_be_told_but_pairs_are_shown(held_out):
     fakes = torch.cat((OTHERS, TRAIN[:3]))
@@ -209,6 +245,18 @@ def test_twins_among_the_reals_are_set_aside(search):
     doubled = torch.cat((TRAIN, TRAIN[:2]))
     copies, _ = Memorisation().check(context(train=doubled))
     assert copies.details["twins_train"] == 4
+
+
+@pytest.mark.parametrize("kind", ["as it is", "darker"])
+@pytest.mark.parametrize("times", [4, 8])
+def test_copies_of_images_that_training_has_several_times_are_found(times, kind):
+    noise = torch.randn(times - 1, 10, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    twins = (TRAIN[:10].float() + noise).round().clamp(0, 255).to(torch.uint8).flatten(0, 1)
+    fakes = torch.cat((OTHERS, COPIES[kind](TRAIN[:10])))
+    copies, _ = Memorisation().check(context(fakes, train=torch.cat((TRAIN, twins))))
+    assert copies.verdict == "leak"
+    assert copies.details["likely"] >= 10
+    assert copies.details["twins_train"] == 10 * times
 
 
 @pytest.mark.parametrize("strangers", [0, 20])

@@ -142,6 +142,8 @@ def test_the_command_gives_the_numbers_of_the_run(tmp_path, cli):
     after = {name: row["value"] for name, row in json.loads(result.out)["results"].items()}
     assert len(after) == 2
     assert after == pytest.approx(during, rel=1e-9)
+    other = json.loads(cli("metrics", folder, "--metrics", "kd,fd", "--num", 8, "--json", "--seed", 1).out)["results"]
+    assert all(row["value"] != pytest.approx(during[name], rel=1e-3) for name, row in other.items())
 
 
 def test_fakes_of_a_seed_are_the_same_whatever_their_number(run):
@@ -195,6 +197,13 @@ def test_settings_of_the_command_are_for_metrics_that_have_them_and_say_nothing(
     metrics = build_metrics("fd,kd(num=7),fid50k_full", PLUGINS, num=5, extractor="x")
     chosen = [(metric.num, metric.extractor) for metric in metrics.values()]
     assert chosen == [(5, "x"), (7, "x"), (50_000, "inception")]
+
+
+def test_an_extractor_that_goes_by_another_name_is_refused(measured, tmp_path):
+    (tmp_path / "other.py").write_text(EXTRACTOR.replace('register("thumbnail"', 'register("other"'))
+    result = measured("--plugin", tmp_path / "other.py", "--metrics", "fd(num=8)", "--extractor", "other")
+    assert result.code == 3
+    assert "calls itself 'thumbnail'" in " ".join(result.err.split())
 
 
 MISTAKES = {

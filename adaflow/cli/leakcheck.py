@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -86,17 +87,19 @@ def leakcheck(
     with _StageBar() as progress, named_weights(tuple(weights or ())), manager.explain_unknown():
         if network is not None:
             path = find_network(network)
+            folder = make_folder(out or path.parent)
             loaded = load_network(path, device)
             with _plugins_of_the_training(loaded.info):
                 context = network_context(loaded, manager, num, data, augs, seed, say, progress)
-            title, folder = str(network), path.parent
+            title = str(network)
+            context = replace(context, about={"network": str(path), **context.about})
         else:
+            folder = make_folder(out or Path())
             context = images_context(fakes, data, manager, num, augs or "", seed, device, say, progress)
-            title, folder = fakes, Path()
+            title = fakes
         if held_out:
             context = with_held_out(context, held_out, manager, say)
         report = run_detectors(context, chosen)
-    folder = make_folder(out or folder)
     write_json(folder / "leakcheck.json", report)
     if html:
         write_html(folder / "leakcheck.html", report, title)

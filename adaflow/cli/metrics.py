@@ -23,6 +23,7 @@ def metrics(
     ] = "fd,kd,pr",
     num: Annotated[int, typer.Option(help="Fakes to draw, for metrics that do not say.", min=2)] = 2000,
     extractor: Annotated[str, typer.Option(help="Feature extractor, for metrics that do not say.")] = "",
+    seed: Annotated[int | None, typer.Option(help="Of the fakes; default: that of the training.", min=0)] = None,
     data: Annotated[str, typer.Option(help="Where the images are now, or others; default: as in training.")] = "",
     weights: Annotated[
         list[Path] | None,
@@ -52,7 +53,7 @@ def metrics(
     dataset = data_of(loaded, data, manager, say=lambda text: typer.echo(f"Note: {text}", err=True))
     results: dict[str, dict[str, object]] = {}
     with progress_bar("drawing fakes") as progress, named_weights(tuple(weights or ())), manager.explain_unknown():
-        for _, found in evaluate(loaded, dataset, chosen, manager, progress):
+        for _, found in evaluate(loaded, dataset, chosen, manager, progress, seed):
             results |= {name: describe(value) for name, value in found.items()}
     if as_json:
         summary = {"network": str(network), "images": loaded.info.get("images"), "data": dataset.name}

@@ -112,10 +112,12 @@ def make_folder(path: Path) -> Path:
     """Create a folder for results.
 
     Raises:
-        FileError: it cannot be created.
+        FileError: it cannot be created, or not written to.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot create the folder {path}: {error.strerror}", "Choose another one.") from error
+    if not os.access(path, os.W_OK):
+        raise FileError(f"cannot write to the folder {path}", "Choose another one.")
     return path

@@ -105,6 +105,9 @@ def _found(subject: Subject, context: LeakContext) -> list[Finding]:
     found = cast(LeakDetector, subject.make()).check(context)
     fault = fault_of(found)
     require(not fault, fault)
+    for finding in found:
+        whole = finding.sentence.endswith(".")
+        require(whole, f"its finding of {finding.subject!r} says {finding.sentence!r}, which is no whole sentence")
     return found
 
 

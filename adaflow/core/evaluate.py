@@ -111,6 +111,7 @@ def evaluate(
     metrics: dict[str, Metric],
     plugins: PluginManager,
     progress: Progress = lambda done, total: None,
+    seed: int | None = None,
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Measure a network, metric by metric.
 
@@ -120,6 +121,7 @@ def evaluate(
         metrics: as from `build_metrics`.
         plugins: who know the extractors.
         progress: told as fakes are drawn.
+        seed: of the fakes and whatever a metric draws; None: that of the training.
 
     Yields:
         The text of a metric, and its results.
@@ -130,7 +132,8 @@ def evaluate(
     for metric in metrics.values():
         metric.check(plugins.features, dataset)
     G = network.G_ema
-    seed = int(network.info.get("config", {}).get("schedule", {}).get("seed", 0))
+    if seed is None:
+        seed = int(network.info.get("config", {}).get("schedule", {}).get("seed", 0))
     context = MetricContext(
         fakes=lambda count: draw_fakes(G, dataset, seed, count, progress),
         dataset=dataset,

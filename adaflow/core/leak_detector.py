@@ -81,10 +81,11 @@ def fault_of(found: object) -> str:
 
 def _fault_of_one(finding: Finding) -> str:
     rates = [finding.rate, finding.smallest_seen, *(finding.interval or ())]
+    texts: list[object] = [finding.sentence, finding.advice]
     if finding.verdict not in get_args(Verdict):
         return f"has the verdict {finding.verdict!r}, none of {get_args(Verdict)}"
-    if not isinstance(finding.sentence, str) or not finding.sentence.endswith("."):
-        return f"says {finding.sentence!r}, which is no whole sentence"
+    if not all(isinstance(text, str) for text in texts):
+        return "has no text"
     if not all(rate is None or (isinstance(rate, int | float) and 0 <= rate <= 1) for rate in rates):
         return "has a rate that is not a number from 0 to 1"
     if finding.interval is not None and not finding.interval[0] <= finding.interval[1]:
@@ -119,6 +120,7 @@ class LeakContext:
         spec: the augmentations of the training, as in `--augs`; "" where they are not known.
         mirrored, upside_down: training saw images flipped left to right, upside down, as data.
         fake_names, train_names: of the images, for people; empty where they have none.
+        about: what fakes and data are, plain values for the report.
         seed: of everything random: detectors give the same findings for the same seed.
         data_key: names the real images in the user's cache, where their features are kept; "": they are not.
         progress: told (what is done, how much of it, of how much).
@@ -136,33 +138,53 @@ class LeakContext:
     upside_down: bool = False
     fake_names: tuple[str, ...] = ()
     train_names: tuple[str, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     data_key: str = ""
     progress: Callable[[str, int, int], None] = _silent
-    _known: dict[tuple[str, str], Tensor] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[tuple[str, str, str], Tensor] = field(default_factory=dict, repr=False, compare=False)
 
-    def features(self, which: Literal["fakes", "train", "held_out"], extractor: str = "") -> Tensor:
+    def features(
+        self, which: Literal["fakes", "train", "held_out"], extractor: str = "", as_trained: bool = False
+    ) -> Tensor:
         """Features of the fakes, the training images or the held-out ones, [N, D], computed once for all detectors.
 
         Those of real images are kept in the user's cache, unless `data_key` is empty.
+
+        Args:
+            which: of which images.
+            extractor: its name, "" for the default one.
+            as_trained: of the images that the method of that name makes of them.
 
         Raises:
             AdaflowError: there is no such extractor, or its weights are not here.
         """
         used = self.extractor(extractor)
-        key = (which, used.name)
+        flips = [self.mirrored, self.upside_down, self.seed] if as_trained else []
+        key = (which, used.name, str(flips))
         if key not in self._known:
             images: Tensor | None = getattr(self, which)
             assert images is not None
+            seen = self.as_trained(images) if as_trained else images
 
             def compute() -> Tensor:
-                return used.all(self._batches(images, f"features of {which.replace('_', '-')} images"))
+                return used.all(self._batches(seen, f"features of {which.replace('_', '-')} images"))
 
             if which == "fakes" or not self.data_key:
                 self._known[key] = compute()
             else:
-                self._known[key] = cached_features(used, {"leakcheck": self.data_key, "images": which}, compute)
+                content = {"leakcheck": self.data_key, "images": which, "flips": flips}
+                self._known[key] = cached_features(used, content, compute)
         return self._known[key]
+
+    def as_trained(self, images: Tensor) -> Tensor:
+        """Real images [N, C, H, W] as training showed them: half of them flipped, by the seed, where it did that."""
+        generator = torch.Generator().manual_seed(self.seed)
+        for axis, flipped in ((3, self.mirrored), (2, self.upside_down)):
+            half = torch.rand(len(images), generator=generator) < 0.5
+            if flipped:
+                images = torch.where(half[:, None, None, None], images.flip(axis), images)
+        return images
 
     def _batches(self, images: Tensor, what: str) -> Iterator[Tensor]:
         for start in range(0, len(images), BATCH):

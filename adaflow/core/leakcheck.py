@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adaflow import __version__
 from adaflow.core.augment import build_pipeline
 from adaflow.core.augment.transform import Transform
 from adaflow.core.build import build_plugin, format_item
 from adaflow.core.data.dataset import DataConfig, Dataset, load_dataset
+from adaflow.core.data.source import open_source
 from adaflow.core.evaluate import data_of, draw_fakes
 from adaflow.core.features import Extractors
 from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Verdict, fault_of
@@ -121,8 +123,11 @@ def network_context(
     elif augs is None and spec in ("", "none"):
         say("Training used no augmentation; name transforms to look for all the same with --augs.")
     context = _data_context(dataset, plugins, next(network.G_ema.parameters()).device, seed, progress)
+    images = network.info.get("images")
+    trained = {"trained_kimg": images / 1000} if isinstance(images, int) else {}
     return replace(
         context,
+        about={**trained, **context.about},
         fakes=leak_fakes(network.G_ema, dataset, num, seed, progress),
         **_transforms(spec if augs is None else augs, spec, plugins),
     )
@@ -156,12 +161,11 @@ def images_context(
     chosen = _transforms(augs, augs, plugins)
     dataset = load_dataset(DataConfig(data), plugins.datasets, seed, say=say, write_cache=False)
     enough_images(len(dataset.train_indices), "real images", "")
-    made = read_images(fakes, dataset, plugins, seed, say)
-    order = torch.randperm(len(made.names), generator=torch.Generator().manual_seed(seed))[:num].sort().values
-    enough_images(len(order), "fakes", "Give more, or ask for more with --num.")
-    names = tuple(made.names[place] for place in order.tolist())
+    made = read_images(fakes, dataset, plugins, seed, say, most=num)
+    enough_images(len(made.names), "fakes", "Give more, or ask for more with --num.")
     context = _data_context(dataset, plugins, device, seed, progress)
-    return replace(context, fakes=made.take(order), fake_names=names, **chosen)
+    about = {"fakes_from": fakes, **context.about}
+    return replace(context, fakes=made.images, fake_names=made.names, about=about, **chosen)
 
 
 def with_held_out(context: LeakContext, held_out: str, plugins: PluginManager, say: Say = print) -> LeakContext:
@@ -194,6 +198,8 @@ def run_detectors(context: LeakContext, detectors: Mapping[str, LeakDetector]) -
         raise UsageError("there is nothing to look for", "Name transforms with --augs, or other --detectors.")
     held_out = 0 if context.held_out is None else len(context.held_out)
     facts = {
+        "adaflow": __version__,
+        **context.about,
         "fakes": len(context.fakes),
         "train_images": len(context.train),
         "held_out_images": held_out,
@@ -215,13 +221,19 @@ def leak_fakes(G: Generator, dataset: Dataset, num: int, seed: int, progress: Pr
     return torch.cat([part.cpu() for part in draw_fakes(G, dataset, seed, num, drawn, "leakcheck", own_noise=True)])
 
 
-def read_images(source: str, like: Dataset | Tensor, plugins: PluginManager, seed: int, say: Say) -> Dataset:
-    """Images of a folder or zip that go with others.
+def read_images(
+    source: str, like: Dataset | Tensor, plugins: PluginManager, seed: int, say: Say, most: int | None = None
+) -> Dataset:
+    """Images of a folder or zip that go with others, `most` of them, chosen by the seed, if there are more.
 
     Raises:
         DataError: they cannot be read, or differ from those in size or kind.
     """
-    dataset = load_dataset(DataConfig(source, cache=False), plugins.datasets, seed, say=say, write_cache=False)
+    config = DataConfig(source, cache=False)
+    with open_source(source, plugins.datasets) as files:
+        if most is not None and len(files) > most:
+            config = replace(config, subset=most)
+    dataset = load_dataset(config, plugins.datasets, seed, say=say, write_cache=False)
     if dataset.left_out:
         say(f"{len(dataset.left_out)} images of {source} are left out; the first: {dataset.left_out[0][1]}.")
     shape = tuple((like.pixels if isinstance(like, Dataset) else like).shape[1:])
@@ -257,6 +269,7 @@ def _data_context(
         mirrored=dataset.config.mirror,
         upside_down=dataset.config.mirrory,
         train_names=tuple(names),
+        about={"data": dataset.name, "data_fingerprint": dataset.fingerprint},
         seed=seed,
         data_key=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
         progress=progress,

@@ -30,6 +30,7 @@ COMPARED = 240
 TRIALS = ("smooth 0.35", "jpeg 0.35")
 SHOWN = 16
 STRANGE_IMAGES = "The images look neither like real ones nor like real ones after a transform."
+TRAIN_LONGER = "Check a network that has trained longer, or look at the images first."
 
 
 @dataclass
@@ -119,7 +120,7 @@ class _Audit:
         found = [_unknown(name, why) for name, why in self.innocent.items()]
         for name in self.search.names:
             if self.strange:
-                found.append(_unknown(name, STRANGE_IMAGES, details={"strangeness": self.strangeness}))
+                found.append(_unknown(name, STRANGE_IMAGES, TRAIN_LONGER, details={"strangeness": self.strangeness}))
             elif name in self.search.suspects:
                 found.append(self._judge(name))
             else:
@@ -178,8 +179,8 @@ class _Audit:
     def _advice(self, name: str) -> str:
         if name not in self.context.used:
             return "Training did not use it: look for it in the data, or doubt this finding."
-        spec = f"{self.context.spec},{name}=off"
-        return f'Train with --augs "{spec}", or with a lower p (--p-max).'
+        spec = "none" if self.context.used == {name} else f"{self.context.spec},{name}=off"
+        return f'Train with --augs "{spec}", or with a lower p (--p-max of a controller, --p of a fixed p).'
 
 
 def trials(images: Tensor) -> list[Tensor]:
@@ -197,20 +198,16 @@ def _some_reals(context: LeakContext) -> Tensor:
     order = torch.randperm(count + len(held_out), generator=generator)[:MOST_REALS]
     order = order[: len(order) // 2 * 2]
     chosen = torch.cat([context.train[order[order < count]], held_out[order[order >= count] - count]])
-    chosen = chosen[torch.randperm(len(chosen), generator=generator)]
-    for axis, flipped in ((3, context.mirrored), (2, context.upside_down)):
-        half = torch.rand(len(chosen), generator=generator) < 0.5
-        if flipped:
-            chosen[half] = chosen[half].flip(axis)
-    return chosen
+    return context.as_trained(chosen[torch.randperm(len(chosen), generator=generator)])
 
 
 def _finding(name: str, verdict: Verdict, sentence: str, advice: str = "", **more: Any) -> Finding:
     return Finding("augmentation", name, verdict, sentence, advice, **more)
 
 
-def _unknown(name: str, why: str, **more: Any) -> Finding:
-    return _finding(name, "cannot tell", f"Whether {name} leaked cannot be told: {why[0].lower()}{why[1:]}", **more)
+def _unknown(name: str, why: str, advice: str = "", **more: Any) -> Finding:
+    sentence = f"Whether {name} leaked cannot be told: {why[0].lower()}{why[1:]}"
+    return _finding(name, "cannot tell", sentence, advice, **more)
 
 
 @hookimpl

@@ -125,12 +125,13 @@ class Collapse(LeakDetector):
         if min(count, len(context.fakes)) < LEAST:
             sentence = f"{len(context.fakes)} fakes and {count} real images are too few; {LEAST} of each are needed."
             return [Finding(NAME, "modes", "cannot tell", sentence, "Use more images.")]
-        reals = context.features("train", self.extractor)
+        reals = context.features("train", self.extractor, as_trained=True)
         if context.held_out is not None:
-            reals = torch.cat((reals, context.features("held_out", self.extractor)))
+            reals = torch.cat((reals, context.features("held_out", self.extractor, as_trained=True)))
         fakes = context.features("fakes", self.extractor)
         images = torch.cat(parts)
-        small = compare(thumbnails(context.fakes), thumbnails(images), context.seed)
+        seen = torch.cat([thumbnails(context.as_trained(part)) for part in parts])
+        small = compare(thumbnails(context.fakes), seen, context.seed)
         scores = compare(fakes, reals, context.seed, lambda done: context.progress("counting modes", done, SPLITS))
         return [_modes(scores, small), _variety(scores, small), repeats(context, images)]
 
@@ -218,15 +219,22 @@ def _at_8_by_8(covered: Against) -> str:
 def _variety(scores: dict[str, Against], small: dict[str, Against]) -> Finding:
     vendi = scores["vendi"]
     verdict = variety_verdict(vendi, small)
+    seen = max(DEVIATIONS * vendi.deviation / vendi.reals, vendi.smallest_loss) if vendi.reals else 1.0
     numbers = f"The Vendi score of the fakes is {vendi.fakes:.3g}, that of as many real images {vendi.reals:.3g}."
     sentence, advice = {
         "leak": (
             f"The fakes vary less than the data do: {_at_8_by_8(small['coverage'])}. {numbers}",
             "Compare truncation, and an earlier snapshot.",
         ),
-        "clean": (f"The fakes vary as much as the data do. {numbers}", ""),
+        "clean": (
+            f"The fakes vary as much as the data do. {numbers} A loss of {percent(seen)} would have been seen.",
+            "",
+        ),
         "cannot tell": (f"{numbers} {_unsure(small)}", "Train longer, or compare images treated alike."),
     }[verdict]
+    if verdict == "clean" and seen > LARGEST_UNSEEN:
+        verdict, advice = "cannot tell", "Use more images."
+        sentence = f"Whether the fakes vary as much as the data do cannot be told from so few images. {numbers}"
     return Finding(NAME, "variety", verdict, sentence, advice, details=vendi.plain())
 
 
