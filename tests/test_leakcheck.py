@@ -205,9 +205,9 @@ def test_the_report_says_what_was_checked(check, folder):
     assert facts["trained_kimg"] == 0
     assert (facts["data"], len(facts["data_fingerprint"])) == ("lesions16", 64)
     assert facts["adaflow"] == adaflow.__version__
-    other = check("--fakes", folder / "others", "--data", DATA, "--detectors", "says", "--json", network="")
+    other = check("--fakes", folder / "reals", "--data", DATA, "--detectors", "says", "--json", network="")
     facts = json.loads(other.out)
-    assert facts["fakes_from"] == str(folder / "others")
+    assert facts["fakes_from"] == str(folder / "reals")
 
 
 @pytest.mark.parametrize("info", [{"config": ["x"]}, {"config": {"augment": "bgc"}}, {"data": 3}])

@@ -35,7 +35,7 @@ def parts_of(others: Tensor, groups: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", required=True)
     parser.add_argument("--table", type=Path, help="CSV with a column diagnosis, in the order of the files")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=40)

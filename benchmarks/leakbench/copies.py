@@ -1,8 +1,9 @@
 """LeakBench, copies: `python -m benchmarks.leakbench.copies --data FOLDER --size 64 --seeds 20`.
 
-In every seed the images are divided anew: 1,000 to train on, 499 held out, the others pass for fakes; those that show
-the same as a training image are set aside. Of 2,000 fakes 20 are copies of training images, the others are there four
-times, as if flipped, which changes nothing here. In the rows "clean" each is there once, distorted.
+In every seed the images are divided anew: half to train on, a quarter held out, the others pass for fakes; those that
+show the same as a training image are set aside. Of 2,000 fakes 20 are copies of training images, the others are there
+several times, as if flipped, which changes nothing here. In the rows "distorted" all fakes are, and the copies, half of
+them flipped, as well. In the rows "clean" there are no copies, and each fake is there once.
 """
 
 from __future__ import annotations
@@ -20,17 +21,24 @@ from PIL import Image
 from torch import Tensor
 
 from adaflow.core.copies import CopySearch, Matches
+from adaflow.core.data.dataset import DataConfig
 from adaflow.core.leak_detector import exact_interval
-from adaflow.plugins.leak_detectors.memorisation import NEARER, CopyCount, Tail, looked_at_from, twins_of
-from adaflow.plugins.metrics.copying import rank_z
+from adaflow.plugins.leak_detectors.memorisation import CopyCount, Nearness, Tail, looked_at_from, twins_of
+from benchmarks.leakbench.augmentations import load
 
-TRAIN, HELD_OUT, FAKES, COPIES = 1000, 499, 2000, 20
+COPIES = 0.01
 KINDS = ("exact", "flip", "turn", "crop 90 %", "JPEG q60", "blend 20 %", "blur 0.8 px")
-DISTORTIONS = ("blur 0.8", "blur 1.5", "JPEG 40", "drift", "noise 5 %", "checker", "PCA 200", "PCA 64")
+DISTORTIONS = (
+    *("blur 0.8", "blur 1.5", "JPEG 40", "drift", "noise 5 %", "checker", "PCA 200", "PCA 64", "resize 60 %"),
+    "tenth blur 1.5",
+)
 
 
-def read_images(folder: Path, size: int) -> Tensor:
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".jpg", ".png"))
+def read_images(source: str, size: int) -> Tensor:
+    """Images uint8 [N, 3, size, size] of a folder, reduced by Lanczos, or of another source."""
+    if not Path(source).is_dir():
+        return load(DataConfig(source), size)
+    files = sorted(path for path in Path(source).rglob("*") if path.suffix in (".jpg", ".png"))
     images = [Image.open(path).convert("RGB").resize((size, size), Image.Resampling.LANCZOS) for path in files]
     return torch.from_numpy(np.stack([np.asarray(image) for image in images]).transpose(0, 3, 1, 2).copy())
 
@@ -93,6 +101,12 @@ def distorted(images: Tensor, kind: str, train: Tensor, generator: torch.Generat
     match kind.split():
         case ["blur", sigma]:
             return blur(images, float(sigma) * size / 64)
+        case ["tenth", "blur", sigma]:
+            return torch.cat((blur(images[::10], float(sigma) * size / 64), images))[tenth_first(len(images))]
+        case ["resize", share, _]:
+            side = round(size * float(share) / 100)
+            small = F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
+            return to_bytes(F.interpolate(small, (size, size), mode="bicubic"))
         case ["JPEG", quality]:
             return jpeg(images, int(quality))
         case ["drift"]:
@@ -118,9 +132,8 @@ class Split:
         self.generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
         order = torch.randperm(len(images), generator=self.generator)
-        self.train, self.held_out, others = torch.split(
-            images[order], [TRAIN, HELD_OUT, len(images) - TRAIN - HELD_OUT]
-        )
+        half, quarter = -(-len(images) // 2), len(images) // 4
+        self.train, self.held_out, others = images[order].split([half, quarter, len(images) - half - quarter])
         self.search = CopySearch(self.train, torch.device("cpu"))
         reals = self.search.nearest(self.held_out)
         self.start = looked_at_from(reals)
@@ -131,51 +144,77 @@ class Split:
         self.others = others[~twins_of(self.search, others, self.train, self.matches(others))]
         self.twins = int(twins.sum()) + len(others) - len(self.others)
 
+    def some(self, fakes: int) -> Tensor:
+        """Training images to copy, for so many fakes."""
+        return torch.randperm(len(self.train), generator=self.generator)[: round(COPIES * fakes)]
+
     def matches(self, images: Tensor) -> Matches:
         found = self.search.nearest(images)
         return self.search.refine(images, found, found.closeness >= self.start)
 
+    def row(self, copies: Matches, others: Matches, chosen: Tensor, fakes: int) -> dict[str, float]:
+        """What is found in so many fakes, the first of them copies of the `chosen` training images."""
+        times = -(-fakes // len(others.score)) if len(chosen) else 1
+        score, closeness, source = (
+            torch.cat((getattr(copies, name), getattr(others, name).repeat(times)))[:fakes]
+            for name in ("score", "closeness", "source")
+        )
+        counted, nearness = CopyCount.of(score, self.tail), Nearness.of(self.reals, closeness, source)
+        row = {
+            "leak": counted.leak,
+            "likely": counted.likely,
+            "certain": counted.certain,
+            "closeness": nearness.verdict == "leak",
+            "z": nearness.z,
+        }
+        if len(chosen):
+            listed = score.argsort(descending=True)[: len(chosen)] < len(chosen)
+            right = (copies.source == chosen).double()
+            row |= {"precision": float(listed.double().mean()), "source": float(right.mean())}
+        return row
 
-def measure(images: Tensor, seed: int) -> dict[str, dict[str, float]]:
+
+def tenth_first(count: int) -> Tensor:
+    """Places in (every tenth image, changed; all images), for every tenth one to be taken from the first part."""
+    places = torch.arange(count) + -(-count // 10)
+    places[::10] = torch.arange(-(-count // 10))
+    return places
+
+
+def measure(images: Tensor, fakes: int, seed: int) -> dict[str, dict[str, float]]:
+    """All rows of one division of the images."""
     split = Split(images, seed)
     clean = split.matches(split.others)
     rows: dict[str, dict[str, float]] = {}
     for kind in KINDS:
-        chosen = torch.randperm(TRAIN, generator=split.generator)[:COPIES]
+        chosen = split.some(fakes)
         found = split.matches(copies_of(split.train[chosen], kind, split.others, split.generator))
-        scores, closeness = (
-            torch.cat((getattr(found, name), getattr(clean, name).repeat(4)))[:FAKES] for name in ("score", "closeness")
-        )
-        listed = scores.argsort(descending=True)[:COPIES] < COPIES
-        counted = CopyCount.of(scores, split.tail)
-        rows[kind] = {
-            "leak": counted.leak,
-            "precision": float(listed.double().mean()),
-            "source": float((found.source == chosen).double().mean()),
-            "likely": counted.likely,
-            "certain": counted.certain,
-            "z": rank_z(split.reals, closeness),
-        }
-    for kind in ("none", *DISTORTIONS):
-        found = split.matches(distorted(split.others, kind, split.train, split.generator))
-        counted, z = CopyCount.of(found.score, split.tail), rank_z(split.reals, found.closeness)
-        rows[f"clean, {kind}"] = {"leak": counted.leak, "likely": counted.likely, "certain": counted.certain, "z": z}
-    rows["clean, none"]["twins"] = split.twins
+        rows[kind] = split.row(found, clean, chosen, fakes)
+    rows["clean, none"] = split.row(clean, clean, split.some(0), fakes) | {"twins": split.twins}
+    for kind in DISTORTIONS:
+        chosen = split.some(fakes)
+        copies = split.train[chosen]
+        copies[::2] = copies[::2].flip(-1)
+        changed = distorted(torch.cat((copies, split.others)), kind, split.train, split.generator)
+        found, others = split.matches(changed[: len(copies)]), split.matches(changed[len(copies) :])
+        rows[f"distorted, {kind}"] = split.row(found, others, chosen, fakes)
+        rows[f"clean, {kind}"] = split.row(others, others, split.some(0), fakes)
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", required=True)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--fakes", type=int, default=2000)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     images = read_images(options.data, options.size)
     columns: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for seed in range(options.seeds):
-        for row, results in measure(images, seed).items():
+        for row, results in measure(images, options.fakes, seed).items():
             for name, value in results.items():
                 columns[row][name].append(float(value))
         if options.out:
@@ -183,8 +222,10 @@ def main() -> None:
     print(
         f"{len(images)} images at {options.size} pixels, {options.seeds} seeds; means, and 95 % intervals of verdicts"
     )
+    first = round(COPIES * options.fakes)
     print(
-        "| fakes | copies: leak | likely | certain | first 20 are copies | right source | closeness: leak | largest Z |"
+        f"| fakes | copies: leak | likely | certain | first {first} are copies | right source | closeness: leak "
+        "| largest Z |"
     )
     print("|--|--|--|--|--|--|--|--|")
     for row, results in columns.items():
@@ -193,7 +234,7 @@ def main() -> None:
         cells = [row, f"{alarms / n:.0%} ({low:.0%}–{high:.0%})"]
         cells += [f"{np.mean(results[name]):.1f}" for name in ("likely", "certain")]
         cells += [f"{np.mean(results[name]):.0%}" if name in results else "" for name in ("precision", "source")]
-        cells += [f"{np.mean(np.array(results['z']) > NEARER):.0%}", f"{max(results['z']):.1f}"]
+        cells += [f"{np.mean(results['closeness']):.0%}", f"{max(results['z']):.1f}"]
         print(f"| {' | '.join(cells)} |")
     print(f"\nReals set aside as twins of training images: {np.mean(columns['clean, none']['twins']):.1f} a seed.")
 
