@@ -1,7 +1,7 @@
 """LeakBench, lost modes: `python -m benchmarks.leakbench.collapse --data FOLDER --size 64 --seeds 40`.
 
-In every seed the images are divided anew: 1,499 real ones, and 500 that pass for fakes: as they are, distorted, or only
-a part of them: one class, one of two k-means cells, or a few of them again and again.
+In every seed the images are divided anew: three quarters real ones, the others pass for fakes: as they are, distorted,
+or only a part of them: one class, one of two k-means cells, or a few of them again and again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from adaflow.plugins.leak_detectors.collapse import Against, compare, modes_verd
 from adaflow.plugins.metrics.copying import k_means, principal
 from benchmarks.leakbench.copies import distorted, read_images
 
-REALS = 1499
 DISTORTIONS = ("blur 0.8", "JPEG 40", "drift", "noise 5 %", "PCA 200")
 
 
@@ -30,7 +29,9 @@ def parts_of(others: Tensor, groups: dict[str, Tensor]) -> dict[str, Tensor]:
     """Which images pass for fakes, by name."""
     parts = {"as they are": others, "every second": others[::2]}
     parts |= {name: others[member[others]] for name, member in groups.items()}
-    return parts | {f"{count} repeated": others[:count].repeat(500 // count) for count in (20, 100, 250)}
+    return parts | {
+        f"{count} repeated": others[:count].repeat(max(len(others) // count, 1)) for count in (20, 100, 250)
+    }
 
 
 def main() -> None:
@@ -62,7 +63,7 @@ def main() -> None:
     rows: dict[str, list[tuple[dict[str, Against], dict[str, Against]]]] = defaultdict(list)
     for seed in range(options.seeds):
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-        reals, others = order[:REALS], order[REALS:]
+        reals, others = order[: 3 * len(order) // 4], order[3 * len(order) // 4 :]
 
         def both_ways(
             made: Tensor, made_small: Tensor, reals: Tensor = reals, seed: int = seed

@@ -12,11 +12,14 @@ from adaflow.plugins.leak_detectors.augmentation import AugmentationDetector
 
 
 def summary(rows: list[dict[str, Any]], transforms: Sequence[str]) -> str:
-    """Tables by transform and by condition: false alarms, detections, errors, cover, other transforms accused."""
+    """Tables by transform and by condition: false alarms, detections, errors, cover, other transforms accused.
+
+    "Covered": how often the interval holds a share of 10 %. It holds 0 wherever no leak is called, for there it begins.
+    """
     least = smallest_by_condition(rows)
     lines = [
-        "| transform | told | false alarms | seen at 10 % | undistorted | called clean | share found | cover q=0 | "
-        "cover q=.1 | accused for others |",
+        "| transform | told | false alarms | seen at 10 % | undistorted | called clean | share found | covered | "
+        "undistorted | accused for others |",
         "|--" * 10 + "|",
     ]
     for name in transforms:
@@ -34,8 +37,8 @@ def summary(rows: list[dict[str, Any]], transforms: Sequence[str]) -> str:
             percent(row in guilty and row["found"][name]["leak"] for row in planted if row["condition"] == "clean"),
             percent(called_clean(row, name, least) for row in guilty),
             f"{np.mean(shares):.3f} ± {np.std(shares):.3f}",
-            percent(covers(row["found"][name], 0) for row in innocent),
             percent(covers(row["found"][name], 0.1) for row in guilty),
+            percent(covers(row["found"][name], 0.1) for row in guilty if row["condition"] == "clean"),
             percent(row["found"][name]["leak"] for row in others),
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
