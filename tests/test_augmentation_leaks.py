@@ -100,7 +100,9 @@ def test_what_cannot_be_told_is_said():
     (few,) = AugmentationDetector().check(make(drawn()[1][:150], train=reals[:120], held_out=None))
     assert few.verdict == "cannot tell"
     assert "120 real images are too few" in few.sentence
-    assert AugmentationDetector().check(make(transforms={})) == []
+    (nothing,) = AugmentationDetector().check(make(transforms={}))
+    assert (nothing.verdict, "No transform was looked for" in nothing.sentence) == ("cannot tell", True)
+    assert AugmentationDetector().check(make(transforms={}, spec="none")) == []
     (small,) = AugmentationDetector().check(make(drawn()[1][:, :, :16, :16]))
     assert small.verdict == "cannot tell"
     assert "16 pixels show too little" in small.sentence

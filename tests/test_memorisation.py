@@ -15,18 +15,10 @@ from adaflow.core.copies import (
     turned,
     turned_back,
 )
+from adaflow.core.copy_counts import CERTAIN, LIKELY, CopyCount, Nearness, Tail, least_count
 from adaflow.core.leak_detector import exact_interval, percent
 from adaflow.errors import ConfigError
-from adaflow.plugins.leak_detectors.memorisation import (
-    CERTAIN,
-    LIKELY,
-    CopyCount,
-    Memorisation,
-    Nearness,
-    Tail,
-    least_count,
-    twins_of,
-)
+from adaflow.plugins.leak_detectors.memorisation import Memorisation, twins_of
 from tests.leaks import context, parts
 
 CPU = torch.device("cpu")
@@ -206,6 +198,23 @@ def test_nearness_that_few_images_or_artefacts_would_hide_cannot_be_told():
     assert Nearness.of(reals, fakes / 2, sources).verdict == "cannot tell"
     copies = torch.cat((fakes[:700], torch.full((300,), 2.0)))
     assert Nearness.of(reals, copies, sources).verdict == "leak"
+
+
+def test_fakes_too_soft_to_show_a_copy_are_not_called_clean():
+    flat = TRAIN.flatten(1).float()
+    mean = flat.mean(0)
+    directions = torch.linalg.svd(flat - mean, full_matrices=False).Vh
+
+    def rebuilt(images, count):
+        kept = directions[:count]
+        x = (images.flatten(1).float() - mean) @ kept.T @ kept + mean
+        return x.view(images.shape).round().clamp(0, 255).to(torch.uint8)
+
+    verdicts = {}
+    for count in (6, 200):
+        copies, _ = Memorisation().check(context(rebuilt(torch.cat((OTHERS, TRAIN[:3])), count)))
+        verdicts[count] = copies.verdict
+    assert verdicts == {6: "cannot tell", 200: "leak"}
 
 
 @pytest.mark.parametrize("held_out", [HELD_OUT, None])

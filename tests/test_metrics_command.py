@@ -81,7 +81,7 @@ def test_every_metric_has_a_name_with_the_extractor_and_counts(measured):
     assert result.code == 0, result.err
     results = json.loads(result.out)["results"]
     names = ["fd40", "kd40", "precision40", "recall40", "density40", "coverage40", "is40", "vendi40", "vendi40_reals"]
-    assert set(results) == {f"{name}_thumbnail" for name in [*names, "authenticity40", "ct40", "ppl40"]}
+    assert set(results) == {f"{name}_thumbnail" for name in [*names, "authenticity40", "ct40_cells1", "ppl40"]}
     for name, row in results.items():
         assert np.isfinite(row["value"]), name
         assert row["fakes"] == 40
@@ -91,7 +91,7 @@ def test_every_metric_has_a_name_with_the_extractor_and_counts(measured):
         if has_interval:
             assert row["interval"][0] <= row["value"] <= row["interval"][1] + 1e-12
     assert results["fd40_thumbnail"]["reals"] == 42
-    assert results["ct40_thumbnail"]["reals"] == 60
+    assert results["ct40_cells1_thumbnail"]["reals"] == 60
 
 
 def test_the_extractor_and_the_metric_of_the_docs_work(tmp_path, measured):
@@ -104,7 +104,7 @@ def test_the_extractor_and_the_metric_of_the_docs_work(tmp_path, measured):
     result = measured(*plugins, "--extractor", "colours", "--metrics", "fd,pr(k=5),brightness", "--json")
     assert result.code == 0, result.err
     results = json.loads(result.out)["results"]
-    assert set(results) == {"fd40_colours", "precision40_colours", "recall40_colours", "brightness"}
+    assert set(results) == {"fd40_colours", "precision40_k5_colours", "recall40_k5_colours", "brightness"}
     assert -255 < results["brightness"]["value"] < 255
 
 

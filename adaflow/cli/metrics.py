@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from adaflow import __version__
 from adaflow.cli import app
 from adaflow.cli.options import Block, Json, PluginFiles, load_plugins, progress_bar
 
@@ -36,7 +37,7 @@ def metrics(
     """Measure a trained generator against the data it was trained on, with 95 % intervals."""
     import torch
 
-    from adaflow.core.evaluate import build_metrics, data_of, evaluate, find_network
+    from adaflow.core.evaluate import build_metrics, data_of, evaluate, find_network, seed_of
     from adaflow.core.measured import describe
     from adaflow.core.memory import keep_memory
     from adaflow.core.snapshot import load_network
@@ -56,7 +57,15 @@ def metrics(
         for _, found in evaluate(loaded, dataset, chosen, manager, progress, seed):
             results |= {name: describe(value) for name, value in found.items()}
     if as_json:
-        summary = {"network": str(network), "images": loaded.info.get("images"), "data": dataset.name}
+        summary = {
+            "adaflow": __version__,
+            "network": str(network),
+            "images": loaded.info.get("images"),
+            "data": dataset.name,
+            "data_fingerprint": dataset.fingerprint,
+            "seed": seed_of(loaded) if seed is None else seed,
+            "metrics": list(chosen),
+        }
         typer.echo(json.dumps({**summary, "results": results}, indent=2))
     else:
         show(results, dataset)

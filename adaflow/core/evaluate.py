@@ -77,8 +77,13 @@ def data_of(network: NetworkFile, data: str, plugins: PluginManager, say: Callab
         raise DataError(f"the network knows {shape.c_dim} classes, and the data have {dataset.c_dim}")
     known = network.info.get("data", {}).get("fingerprint")
     if known and known != dataset.fingerprint:
-        say("These are not the images that the network was trained on.")
+        say("These are not the images that the network was trained on. They are divided as those were.")
     return dataset
+
+
+def seed_of(network: NetworkFile) -> int:
+    """The seed of the training; 0 where the network does not say."""
+    return int(network.info.get("config", {}).get("schedule", {}).get("seed", 0))
 
 
 def build_metrics(text: str, plugins: PluginManager, **defaults: Any) -> dict[str, Metric]:
@@ -132,8 +137,7 @@ def evaluate(
     for metric in metrics.values():
         metric.check(plugins.features, dataset)
     G = network.G_ema
-    if seed is None:
-        seed = int(network.info.get("config", {}).get("schedule", {}).get("seed", 0))
+    seed = seed_of(network) if seed is None else seed
     context = MetricContext(
         fakes=lambda count: draw_fakes(G, dataset, seed, count, progress),
         dataset=dataset,

@@ -156,8 +156,6 @@ def images_context(
     Raises:
         AdaflowError: images cannot be read, are too few, or differ in size; a transform is unknown.
     """
-    if not augs:
-        say("Name the augmentations of the training with --augs to look for them.")
     chosen = _transforms(augs, augs, plugins)
     dataset = load_dataset(DataConfig(data), plugins.datasets, seed, say=say, write_cache=False)
     enough_images(len(dataset.train_indices), "real images", "")

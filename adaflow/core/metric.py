@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -187,11 +187,18 @@ class FeatureMetric(Metric):
         return FeatureSets(fakes, reals, extractor.name, Counts(len(fakes), len(reals), self.reference))
 
     def result_name(self, extractor: str, symbol: str = "") -> str:
-        """`<symbol><num>_<extractor>`. Of the Inception network, `fd` and `kd` are called `fid` and `kid`."""
+        """`<symbol><num>_<extractor>`; before the extractor comes what is set otherwise than by default, as in `_k5`.
+
+        Of the Inception network, `fd` and `kd` are called `fid` and `kid`.
+        """
         symbol = symbol or self.symbol
         if self.given_name:
             return self.given_name if symbol == self.symbol else f"{self.given_name}_{symbol}"
         part = f"_{self.reference}" if self.reference != "train" else ""
+        common = {setting.name for setting in fields(FeatureMetric)}
+        own = [setting for setting in fields(self) if setting.name not in common]
+        values = {setting.name: getattr(self, setting.name) for setting in own}
+        part += "".join(f"_{s.name}{values[s.name]}" for s in own if values[s.name] != s.default)
         if extractor == INCEPTION and symbol in ("fd", "kd"):
             return f"{symbol[0]}i{symbol[1]}{self.num}{part}"
         return f"{symbol}{self.num}{part}_{extractor}"

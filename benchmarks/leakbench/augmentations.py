@@ -301,10 +301,9 @@ def _row(
     search: Search, fakes: Seen, transformed: dict[str, Seen], seed: int, condition: str, planted: dict[str, float]
 ) -> dict[str, Any]:
     look = search.look(fakes, transformed, times=60)
-    strangeness = search.familiar.strangeness(fakes.traces)
     found = {}
     for answer, name in enumerate(search.suspects, start=1):
-        leak = strangeness < STRANGE and search.leak(look, fakes, transformed[name], name)
+        leak = look.strangeness < STRANGE and search.leak(look, fakes, transformed[name], name)
         low, high = look.interval(answer)
         found[name] = {
             "leak": leak,
@@ -321,7 +320,7 @@ def _row(
         "planted": planted,
         "found": found,
         "misfit": misfit,
-        "strangeness": strangeness,
+        "strangeness": look.strangeness,
     }
 
 

@@ -21,9 +21,10 @@ from PIL import Image
 from torch import Tensor
 
 from adaflow.core.copies import CopySearch, Matches
+from adaflow.core.copy_counts import CopyCount, Nearness, Tail
 from adaflow.core.data.dataset import DataConfig
 from adaflow.core.leak_detector import exact_interval
-from adaflow.plugins.leak_detectors.memorisation import CopyCount, Nearness, Tail, looked_at_from, twins_of
+from adaflow.plugins.leak_detectors.memorisation import looked_at_from, twins_of
 from benchmarks.leakbench.augmentations import load
 
 COPIES = 0.01

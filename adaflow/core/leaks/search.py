@@ -19,7 +19,7 @@ from torch import Tensor
 from adaflow.core.leaks.mixture import Shares, Sources, find_shares
 from adaflow.core.leaks.probe import CELLS, Alignment, Probe, Scaling, area_under_curve, middle_and_spread, to_cells
 from adaflow.core.leaks.reference import Reference
-from adaflow.core.leaks.strangeness import Familiar
+from adaflow.core.leaks.strangeness import UNUSUAL, Familiar
 
 MARGIN = 0.02
 """A share below this is no leak: that much remains unexplained of innocent images, too."""
@@ -67,10 +67,12 @@ class Look:
     Args:
         raw: from traces as they are.
         aligned: from traces brought to the medians and spreads of real images.
+        strangeness: how far the images are from all that is known.
     """
 
     raw: Shares
     aligned: Shares
+    strangeness: float
 
     def share(self, answer: int) -> float:
         """The share of an answer, from traces as they are unless only the aligned ones call it a leak."""
@@ -161,6 +163,7 @@ class Search:
         return Look(
             explain(seen.scores, torch.cat([part.scores for part in others])),
             explain(self.scores(align(seen.traces)), self.scores(align(traces))),
+            self.familiar.strangeness(seen.traces),
         )
 
     def shows(self, seen: Seen, transformed: Seen, name: str) -> bool:
@@ -206,6 +209,8 @@ class Search:
         answer, area = self.suspects.index(name) + 1, self.area[name]
         if self.most_show(seen, transformed, name) is not None:
             return True
+        if look.strangeness > UNUSUAL and area < PLAIN_AREA:
+            return False
         raw, aligned = look.alarms()[:, answer].tolist()
         possible = self.at_most(seen, transformed, name) >= look.share(answer) * BLURRED
         if raw and aligned:

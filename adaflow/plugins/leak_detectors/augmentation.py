@@ -12,7 +12,7 @@ from adaflow.core.grid import join_images
 from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Panel, Verdict, percent
 from adaflow.core.leaks.distortions import bank
 from adaflow.core.leaks.planting import smallest_rates
-from adaflow.core.leaks.reference import MOST_REALS, apply_reduced, make_reference
+from adaflow.core.leaks.reference import MOST_REALS, apply_reduced, apply_surely, make_reference
 from adaflow.core.leaks.search import Search, Seen
 from adaflow.core.leaks.statistics import statistics
 from adaflow.core.leaks.strangeness import STRANGE
@@ -52,8 +52,10 @@ class AugmentationDetector(LeakDetector):
 
     def check(self, context: LeakContext) -> list[Finding]:
         """A finding for each transform of `context.transforms`."""
-        if not context.transforms:
+        if not context.transforms and context.spec == "none":
             return []
+        if not context.transforms:
+            return [_finding("transforms", "cannot tell", "No transform was looked for.", "Name some with --augs.")]
         size = min(context.fakes.shape[2:])
         if size < SMALLEST:
             why = f"Images of {size} pixels show too little of a transform; {SMALLEST} pixels are enough."
@@ -70,6 +72,7 @@ class _Audit:
 
     def __init__(self, detector: AugmentationDetector, context: LeakContext, reals: Tensor) -> None:
         self.context = context
+        self.reals = reals
         self.rate = detector.rate
         stages = context.extractor(detector.extractor).stages
         mirrors = {"xflip"} if context.mirrored else set()
@@ -174,7 +177,12 @@ class _Audit:
     def _panels(self, name: str) -> tuple[Panel, ...]:
         best = self.search.odds(self.fakes, name).topk(min(SHOWN, len(self.fakes))).indices
         image = join_images(self.context.fakes[best], 8)
-        return (Panel(f"Most like {name}", image, "The generated images that show it most clearly."),)
+        changed, _ = apply_surely(self.transforms[name], name, self.reals[:SHOWN], self.context.seed)
+        after = join_images(changed, 8)
+        return (
+            Panel(f"Most like {name}", image, "The generated images that show it most clearly."),
+            Panel(f"Real images after {name}", after, "What it does to real images, to compare with."),
+        )
 
     def _advice(self, name: str) -> str:
         if name not in self.context.used:

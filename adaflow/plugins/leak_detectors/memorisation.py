@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
-from adaflow.core.copies import CANDIDATES, TURNS, CopySearch, Matches, crop_line, turned
+from adaflow.core.copies import CANDIDATES, TURNS, CopySearch, Matches, turned
+from adaflow.core.copy_counts import CERTAIN, CHANCE, FEWEST_SOURCES, LIKELY, NEARER, CopyCount, Nearness, Tail
+from adaflow.core.copy_trial import planted_copies
 from adaflow.core.data.duplicates import MIN_AGREEMENT, SIDE, agreement
-from adaflow.core.grid import to_pil
 from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Panel, Verdict, exact_interval, percent
 from adaflow.errors import ConfigError
 from adaflow.hookspecs import hookimpl
@@ -30,143 +28,13 @@ LEAST_HELD_OUT = 50
 LOOKED_AT = 0.2
 """This share of the held-out reals, and all fakes that seem as close as these, are compared on the finer grid."""
 
-LIKELY = 1e-3
-"""So many of the held-out reals, at most, would be taken for likely copies."""
-
-CERTAIN = 0.01
-"""So many checks of clean fakes would show one copy that counts as certain."""
-
-CHANCE = 0.01
-"""So many checks of clean fakes would have too many likely copies."""
-
-NEARER = 4.0
-"""A Z of Mann and Whitney; clean fakes pass it once in 30,000 checks."""
-
-MISSED = 1.645
-"""So many standard deviations above `NEARER`, a true difference is missed in one of 20 checks."""
-
-LARGEST_UNSEEN = 0.5
-"""Where as many fakes could be copies without being nearer on the whole, nothing can be told."""
-
-FEWEST_SOURCES = 50
-"""Fakes that are nearest to fewer training images, in effect, are the same few images again and again."""
-
 TWIN = 0.5
 """Of two real images that are less close than this, agreeing texture is chance: at 32 pixels there is little of it."""
 
 MOST_TRAIN = 2000
 """Of so many training images, twins are looked for."""
 
-PLANTED = 60
 LISTED = 50
-
-
-@dataclass(frozen=True)
-class Tail:
-    """How close held-out reals come to training images, beyond the ninth tenth: an exponential law.
-
-    Args:
-        start: where the last tenth begins.
-        scale: mean excess over it, one standard error more than estimated.
-    """
-
-    start: float
-    scale: float
-
-    @staticmethod
-    def of(closeness: Tensor) -> Tail:
-        """Fit it; by the median, which a few twins do not move."""
-        start = closeness.quantile(0.9)
-        beyond = closeness[closeness > start] - start
-        scale = float(beyond.median()) / math.log(2) if len(beyond) else 0.0
-        return Tail(float(start), max(scale, 0.05) * (1 + 1 / (math.log(2) * math.sqrt(max(len(beyond), 1)))))
-
-    def threshold(self, rate: float) -> float:
-        """The closeness that so many of the held-out reals reach, rate ≤ 0.1."""
-        return self.start + self.scale * math.log(0.1 / rate)
-
-
-@dataclass(frozen=True)
-class CopyCount:
-    """How many of some fakes are copies.
-
-    Args:
-        limits: the closeness of likely and of certain copies.
-        likely: fakes at least as close as the first.
-        certain: fakes at least as close as the second.
-        enough: so many likely ones are no chance.
-    """
-
-    limits: tuple[float, float]
-    likely: int
-    certain: int
-    enough: int
-
-    @staticmethod
-    def of(scores: Tensor, tail: Tail) -> CopyCount:
-        """Count fakes by their scores [N]."""
-        n = len(scores)
-        limits = tail.threshold(LIKELY), tail.threshold(CERTAIN / n)
-        likely, certain = (int((scores >= limit).sum()) for limit in limits)
-        return CopyCount(limits, likely, certain, least_count(n, LIKELY, CHANCE))
-
-    @property
-    def leak(self) -> bool:
-        """Whether this is no chance."""
-        return self.certain > 0 or self.likely >= self.enough
-
-
-@dataclass(frozen=True)
-class Nearness:
-    """Whether fakes are nearer to training images, on the whole, than held-out reals are.
-
-    Args:
-        share: of the pairs of a fake and a held-out real, those whose fake is the nearer one.
-        deviation: of that share, by chance.
-        sources: number of training images that fakes are nearest to, in effect.
-    """
-
-    share: float
-    deviation: float
-    sources: float
-
-    @staticmethod
-    def of(reals: Tensor, fakes: Tensor, sources: Tensor) -> Nearness:
-        """Compare by ranks, as Mann and Whitney do; fakes of one source say the same, and count as one.
-
-        Args:
-            reals: closeness of the held-out reals, [M].
-            fakes: that of the fakes, [N].
-            sources: places of the training images they are nearest to, int64 [N].
-        """
-        n, m = len(fakes), len(reals)
-        ordered = reals.sort().values
-        first, last = (torch.searchsorted(ordered, fakes, right=right).double() for right in (False, True))
-        below = (first + last) / 2 / m  # ties count half
-        off, sizes = (
-            torch.zeros(int(sources.max()) + 1, dtype=torch.float64).index_add_(0, sources, values)
-            for values in (below - below.mean(), torch.ones(n, dtype=torch.float64))
-        )
-        of_fakes = max(float(off.square().sum()) / n**2, 1 / 12 / n)
-        deviation = math.sqrt(of_fakes + 1 / 12 / m)
-        return Nearness(float(below.mean()), deviation, n**2 / float(sizes.square().sum()))
-
-    @property
-    def z(self) -> float:
-        """By how many standard deviations the share is more than a half."""
-        return (self.share - 0.5) / self.deviation
-
-    @property
-    def smallest_seen(self) -> float:
-        """The share of copies among the fakes that would have been seen."""
-        return min(2 * ((NEARER + MISSED) * self.deviation + max(0.5 - self.share, 0)), 1.0)
-
-    @property
-    def verdict(self) -> Verdict:
-        """What this says."""
-        if self.sources < FEWEST_SOURCES:
-            return "cannot tell"
-        return "leak" if self.z > NEARER else "clean" if self.smallest_seen <= LARGEST_UNSEEN else "cannot tell"
 
 
 @dataclass
@@ -216,13 +84,14 @@ class Memorisation(LeakDetector):
         own_twins = twins_of(search, some, context.train, own)
         tail = Tail.of(reals.closeness[~twins])
         counts = {
+            "held_out": len(twins),
             "twins_held_out": int(twins.sum()),
             "twins_train": int(own_twins.sum()),
             "looked_at_in_train": len(some),
         }
         return [
             self._copies(context, search, fakes, tail, counts),
-            self._closeness(context, fakes, reals.closeness[~twins]),
+            self._closeness(context, fakes, reals.closeness[~twins], ~twins),
         ]
 
     def _copies(
@@ -231,7 +100,8 @@ class Memorisation(LeakDetector):
         n = len(context.fakes)
         counted = CopyCount.of(fakes.score, tail)
         count, sure = counted.likely, counted.certain
-        copies = plant(context.train, context.seed)
+        assert context.held_out is not None
+        copies = planted_copies(context.fakes, context.held_out, context.train, context.seed)
         planted = search.refine(copies, search.nearest(copies), torch.ones(len(copies), dtype=torch.bool))
         seen = [float((planted.score >= limit).double().mean()) for limit in counted.limits]
         # One certain copy is among 3 / n with a probability of 95 %; of twice as many likely ones, enough are.
@@ -277,10 +147,11 @@ class Memorisation(LeakDetector):
             panels,
         )
 
-    def _closeness(self, context: LeakContext, fakes: Matches, reals: Tensor) -> Finding:
-        assert context.held_out is not None
+    def _closeness(self, context: LeakContext, fakes: Matches, reals: Tensor, strangers: Tensor) -> Finding:
+        """Of held-out reals, bool [L], `strangers` count: those that are no twins of training images."""
         nearness = Nearness.of(reals, fakes.closeness, fakes.source)
         features = [context.features(which, self.extractor) for which in ("train", "held_out", "fakes")]
+        features[1] = features[1][strangers]
         share_authentic = [float(x.double().mean()) for x in authentic_of(features[1:], features[0])]
         mean, directions = principal(features[0], 64)
         train, held_out, made = ((x.double() - mean) @ directions for x in features)
@@ -289,7 +160,7 @@ class Memorisation(LeakDetector):
         numbers = (
             f"in {percent(nearness.share)} of all pairs the fake is the nearer one (50 % by chance; "
             f"Z = {nearness.z:.1f}, alarm above {NEARER:.0f}). Authenticity is {percent(share_authentic[1])}, that of "
-            f"held-out reals {percent(share_authentic[0])}; C_T is {ct:.1f}."
+            f"held-out reals {percent(share_authentic[0])}; C_T is {ct:.1f} (below −3: copies)."
         )
         few = f"the fakes are nearest to {nearness.sources:.0f} training images, in effect: too few to count"
         sentence = {
@@ -323,17 +194,28 @@ class Memorisation(LeakDetector):
         start = fakes.closeness.quantile(1 - min(4 * self.pictures / len(context.fakes), 1))
         fakes = search.refine(context.fakes, fakes, fakes.closeness >= start)
         known = 0 if context.held_out is None else len(context.held_out) - twins
-        besides = f", besides {twins} that are there twice" if twins else ""
+        besides = f", besides {twins} that training used, too" if twins else ""
+        missing = f"{known or 'no'} real images are known that were not trained on{besides}" + (
+            f", and {LEAST_HELD_OUT} are needed." if known else "."
+        )
+        equal = pixel_copies(context.fakes, context.train)
+        verdict: Verdict = "leak" if equal else "cannot tell"
+        n = len(context.fakes)
+        sentence = (
+            f"{equal} of {n} fakes are training images, pixel by pixel; of others that cannot be told: {missing}"
+            if equal
+            else f"Whether fakes are copies cannot be told: {missing}"
+        )
         return Finding(
             NAME,
             "copies",
-            "cannot tell",
-            f"Whether fakes are copies cannot be told: {known or 'no'} real images are known that were not trained on"
-            + besides
-            + (f", and {LEAST_HELD_OUT} are needed." if known else "."),
+            verdict,
+            sentence,
             "Set some apart with --val-fraction 0.1 when training, or name others of the same kind with --held-out. "
             "Look at the closest pairs in the report.",
-            details={"closest": closest_list(context, fakes)},
+            rate=equal / n if equal else None,
+            interval=exact_interval(equal, n) if equal else None,
+            details={"closest": closest_list(context, fakes), "equal": equal},
             panels=self._panels(context, search, fakes),
         )
 
@@ -372,26 +254,11 @@ def twins_of(search: CopySearch, images: Tensor, train: Tensor, found: Matches) 
     return twins
 
 
-def plant(train: Tensor, seed: int) -> Tensor:
-    """Copies as a trial: some training images, each turned, cropped to 90 % and encoded as JPEG of quality 75."""
-    generator = torch.Generator().manual_seed(seed)
-    size, copies = train.shape[-1], []
-    for place in torch.randperm(len(train), generator=generator)[:PLANTED].tolist():
-        y, x = torch.rand(2, generator=generator).tolist()
-        image = crop_line(size, size, 0.9, y) @ train[place].float() @ crop_line(size, size, 0.9, x).T
-        image = turned(image, int(torch.randint(TURNS, (1,), generator=generator)))
-        file = io.BytesIO()
-        to_pil(image.round().clamp(0, 255).to(torch.uint8)).save(file, "JPEG", quality=75)
-        decoded = np.asarray(Image.open(file))
-        copies.append(torch.from_numpy(decoded.reshape(size, size, -1).transpose(2, 0, 1).copy()))
-    return torch.stack(copies)
-
-
-def least_count(n: int, rate: float, chance: float) -> int:
-    """The smallest count that n images of which each counts with probability `rate` reach with at most that chance."""
-    from scipy.special import bdtrc  # type: ignore[import-untyped]
-
-    return next(count for count in range(1, n + 2) if count > n or bdtrc(count - 1, n, rate) <= chance)
+def pixel_copies(fakes: Tensor, train: Tensor) -> int:
+    """How many fakes equal a training image, flipped or turned or as it is."""
+    known = {image.numpy().tobytes() for image in train}
+    ways = torch.stack([turned(fakes, k) for k in range(TURNS)], 1)
+    return sum(any(way.contiguous().numpy().tobytes() in known for way in fake) for fake in ways)
 
 
 def by_closeness(found: Matches) -> list[int]:
@@ -418,9 +285,14 @@ def _cannot_tell(sentence: str) -> Finding:
 
 
 def _twins_sentence(counts: dict[str, int]) -> str:
-    held_out, train, of = (counts[name] for name in ("twins_held_out", "twins_train", "looked_at_in_train"))
-    first = f" {held_out} held-out reals show the same as a training image and were set aside." if held_out else ""
-    return first + (f" {train} of {of} training images have a twin among the others." if train else "")
+    held_out, train = counts["twins_held_out"], counts["twins_train"]
+    first = (
+        f" {held_out} of {counts['held_out']} held-out reals ({percent(held_out / counts['held_out'])}) show the same "
+        "as a training image and were set aside; innocent fakes may do so as often."
+        if held_out
+        else ""
+    )
+    return first + (f" {train} of {counts['looked_at_in_train']} training images have a twin." if train else "")
 
 
 def _nearness(found: Matches, row: int) -> str:
