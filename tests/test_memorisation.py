@@ -226,7 +226,7 @@ def test_no_pictures_are_shown_if_none_are_wanted(held_out):
 
 @pytest.mark.parametrize("held_out", [None, HELD_OUT[:30]])
 def test_without_held_out_images_nothing_can_be_told_but_pairs_are_shown(held_out):
-    fakes = torch.cat((OTHERS, TRAIN[:3]))
+    fakes = torch.cat((OTHERS, COPIES["darker"](TRAIN[:3])))
     (copies,) = Memorisation().check(context(fakes, held_out=held_out))
     assert copies.verdict == "cannot tell"
     assert "--val-fraction" in copies.advice
@@ -234,6 +234,10 @@ def test_without_held_out_images_nothing_can_be_told_but_pairs_are_shown(held_ou
     assert ("30 real images" if held_out is not None else "no real images") in copies.sentence
     assert {row["fake"] for row in copies.details["closest"][:3]} == {f"fake {len(OTHERS) + k}" for k in range(3)}
     assert copies.panels
+    equal = torch.cat((OTHERS, TRAIN[:2], TRAIN[2:3].rot90(1, (2, 3)).flip(3)))
+    (copies,) = Memorisation().check(context(equal, held_out=held_out))
+    assert (copies.verdict, copies.details["equal"]) == ("leak", 3)
+    assert "3 of 123 fakes are training images, pixel by pixel" in copies.sentence
 
 
 def test_too_few_training_images_tell_nothing():
@@ -273,7 +277,7 @@ def test_held_out_images_that_were_trained_on_tell_nothing(strangers):
     held_out = torch.cat((TRAIN[:80], HELD_OUT[:strangers]))
     (copies,) = Memorisation().check(context(held_out=held_out))
     assert copies.verdict == "cannot tell"
-    assert "there twice" in copies.sentence
+    assert "80 that training used, too" in copies.sentence
     assert f"{strangers or 'no'} real images" in copies.sentence
 
 
