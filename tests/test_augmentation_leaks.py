@@ -52,7 +52,7 @@ def test_a_leak_is_named_with_its_rate_and_a_plugin_is_audited_without_a_line_fo
     assert leak.verdict == "leak"
     assert leak.rate == pytest.approx(0.2, abs=0.06)
     assert leak.interval[0] < 0.2 < leak.interval[1]
-    assert "vignette=off" in leak.advice
+    assert '--augs "none"' in leak.advice
     assert leak.panels[0].image.shape[0] == 3
     assert clean.verdict == "clean"
     assert clean.smallest_seen <= 0.1
