@@ -79,6 +79,13 @@ def test_frechet_distance_keeps_its_digits_where_features_never_change():
     assert frechet_distance(x @ turn, y @ turn) == pytest.approx(alone, rel=1e-9)
 
 
+@pytest.mark.parametrize("n", [5, 20, 50])
+def test_frechet_distance_of_images_that_are_all_the_same(n):
+    same, y = torch.ones(n, 8), GOLDEN["real"][:50, :8]
+    expected = (1 - y.double().mean(0)).square().sum() + y.double().var(0, correction=0).sum()
+    assert frechet_distance(same, y) == pytest.approx(float(expected), rel=1e-12)
+
+
 @pytest.mark.parametrize(("n", "m"), [(600, 500), (500, 600), (40, 500), (500, 40), (40, 50)])
 def test_both_routes_of_the_frechet_distance_agree(n, m):
     x, y = GOLDEN["gen"][:n].double(), GOLDEN["real"][:m].double()
