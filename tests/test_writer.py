@@ -18,7 +18,7 @@ import pytest
 
 from adaflow.core.data import writer as writer_module
 from adaflow.core.data.prepare import PrepareConfig, prepare
-from adaflow.core.data.writer import FolderWriter, Record, ZipWriter
+from adaflow.core.data.writer import FolderWriter, Record, SetWriter, ZipWriter
 from adaflow.errors import DataError, FileError
 from tests.images import pixels, save
 
@@ -421,6 +421,22 @@ def test_killed_at_the_worst_moments(readers, source, tmp_path):
     moments = ["ZipWriter.finish", "os.fsync", "prepare.write_report", "os.replace", "ZipWriter._replace"]
     assert digests(source, tmp_path / "set.zip", moments) == [expected]
     assert json.loads((tmp_path / "set.report.json").read_bytes())["continued_from"] > 0
+
+
+def test_ctrl_c_between_an_image_and_its_progress(readers, source, tmp_path, monkeypatch):
+    told = []
+
+    def add_then_interrupt(writer, record, data=b""):
+        SetWriter.add(writer, record, data)
+        if len(writer.records) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ZipWriter, "add", add_then_interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(readers, source, tmp_path / "set.zip", progress=lambda now, _: told.append(now))
+    assert told == [1, 2, 3]
+    monkeypatch.undo()
+    assert run(readers, source, tmp_path / "set.zip").continued_from == 3
 
 
 def test_ctrl_c_in_a_shell(tmp_path):

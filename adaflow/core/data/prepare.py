@@ -287,18 +287,23 @@ def _write_images(job: _Job, writer: SetWriter, progress: Progress | None) -> No
     remaining = job.indices[len(writer.records) :]
     pixels = math.prod(job.geometry.output_size)
     with closing(ordered_map(partial(_prepare_image, job), remaining, job.config.workers, pixels)) as results:
-        for index, result in zip(remaining, results, strict=True):
-            if isinstance(result, DataError):
-                if job.config.strict:
-                    raise _stop(result.message)
-                writer.add(Record(index, facts={"reason": result.message}))
-            else:
-                number = f"{written:08d}"
-                member = f"{number[:5]}/img{number}{result.suffix}"
-                writer.add(Record(index, member, len(result.data), result.crc, result.facts), result.data)
-                written += 1
+        try:
+            for index, result in zip(remaining, results, strict=True):
+                if isinstance(result, DataError):
+                    if job.config.strict:
+                        raise _stop(result.message)
+                    writer.add(Record(index, facts={"reason": result.message}))
+                else:
+                    number = f"{written:08d}"
+                    member = f"{number[:5]}/img{number}{result.suffix}"
+                    writer.add(Record(index, member, len(result.data), result.crc, result.facts), result.data)
+                    written += 1
+                if progress is not None:
+                    progress(len(writer.records), len(job.indices))
+        except KeyboardInterrupt:  # it may have come between the two
             if progress is not None:
                 progress(len(writer.records), len(job.indices))
+            raise
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class SetWriter(ABC):
         self._first_line = json.dumps(key, sort_keys=True).encode() + b"\n"
         self._holds = holds
         self._journal_path = _hidden(dest, "partial.jsonl")
-        self._unsaved: list[Record] = []
+        self._noted = 0  # so many of the records are in the journal
         self._flushed = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -101,7 +101,8 @@ class SetWriter(ABC):
                 os.fsync(self._journal.fileno())  # before there is work that nothing would show to be ours
                 lines = [self._first_line]
             self.records = self._open(takewhile(self._holds, _parse(lines[1:])))
-            self._journal_end = sum(map(len, lines[: 1 + len(self.records)]))
+            self._noted = len(self.records)
+            self._journal_end = sum(map(len, lines[: 1 + self._noted]))
             self._journal.truncate(self._journal_end)
         except BaseException:
             self._journal.close()
@@ -126,7 +127,6 @@ class SetWriter(ABC):
         if record.member is not None:
             self._write(record, data)
         self.records.append(record)
-        self._unsaved.append(record)
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self._flush()
 
@@ -152,7 +152,7 @@ class SetWriter(ABC):
 
     def discard(self) -> None:
         """Throw the work away."""
-        self._unsaved = []
+        self._noted = len(self.records)
         self._close()
         self._remove()
         self._journal_path.unlink()
@@ -213,15 +213,15 @@ class SetWriter(ABC):
 
     def _flush(self) -> None:
         """Note in the journal what was added, once the data are out of our hands: they survive a kill from then on."""
-        if not self._unsaved:
+        if self._noted == len(self.records):
             return
         self._flush_data()
-        lines = b"".join(json.dumps(asdict(record)).encode() + b"\n" for record in self._unsaved)
+        lines = b"".join(json.dumps(asdict(record)).encode() + b"\n" for record in self.records[self._noted :])
         # At a known place: when the last attempt was interrupted, this one overwrites it.
         self._journal.seek(self._journal_end)
         self._journal.write(lines)
         self._journal.flush()
-        self._journal_end, self._unsaved = self._journal_end + len(lines), []
+        self._journal_end, self._noted = self._journal_end + len(lines), len(self.records)
         self._flushed = time.monotonic()
 
 
