@@ -38,7 +38,7 @@ from adaflow.core.leaks.traces import traces
 from adaflow.core.memory import keep_memory
 from adaflow.errors import DataError
 from adaflow.plugin_manager import PluginManager
-from adaflow.plugins.leak_detectors.augmentation import COMPARED
+from adaflow.plugins.leak_detectors.augmentation import COMPARED, trials
 from benchmarks.leakbench.innocent import conditions
 from benchmarks.leakbench.tables import summary, sweep
 
@@ -54,6 +54,8 @@ SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 EVERY = 2
 EVERY_AFTER = 4
 """One image of so many is there under each transform as well, for leaks and for the detector."""
+EVERY_TRIAL = 2 * EVERY_AFTER
+"""One image of so many is planted in trials, as it is, blurred and compressed; those between help to find it."""
 BASES = {"tenth very smooth": "clean", "class mix": "clean"}
 """Conditions that are made of others: a tenth of the fakes is very smooth; classes are equally often there."""
 PLANTING_SEEDS = 1
@@ -142,13 +144,18 @@ def condition_job(data: DataConfig, resolution: int, folder: Path, name: str) ->
 
 
 def after_job(data: DataConfig, resolution: int, folder: Path, name: str) -> None:
-    """Traces of some fakes under a condition that the detector transforms: for once, the transform comes last."""
+    """Traces of some fakes under a condition that the detector transforms: for once, the transform comes last.
+
+    For trials half of them are blurred and compressed after it.
+    """
     torch.set_num_threads(1)
     images = load(data, resolution)
     some = images[::EVERY_AFTER]
     some = conditions(images)[name](some) if name != "clean" else some
     see, known = stages(), transforms()
     changed = [apply_surely(known[transform], transform, some, 98)[0] for transform in TRANSFORMS]
+    softened = [[traces(part, see) for part in trials(part[:: EVERY_TRIAL // EVERY_AFTER])[1:]] for part in changed]
+    save(folder / f"trial {name}.npy", torch.stack([torch.stack(parts, 1) for parts in softened]))
     save(folder / f"after {name}.npy", torch.stack([traces(part, see) for part in changed]))
 
 
@@ -245,10 +252,26 @@ class Bench:
 
     def transformed(self, condition: str) -> dict[str, Tensor]:
         """Traces of some fakes after each transform."""
+        return self._after(condition, self.rest % EVERY_AFTER == 0)
+
+    def trial(self, condition: str) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:
+        """Traces of some fakes after each transform, and of others, as they are, blurred and compressed, to plant."""
         base = BASES.get(condition, condition)
-        which = self.rest[self.rest % EVERY_AFTER == 0] // EVERY_AFTER
-        which = which[: min(COMPARED, len(which)) // 4 * 4]
+        known = self._after(condition, self.rest % EVERY_TRIAL == EVERY_AFTER)
+        sharp = self._after(condition, self.rest % EVERY_TRIAL == 0)
+        which = self._even(self.rest[self.rest % EVERY_TRIAL == 0]) // EVERY_TRIAL
+        soft = {name: self.rows(f"trial {base}", which, place) for place, name in enumerate(TRANSFORMS)}
+        return known, {name: [sharp[name], *soft[name].unbind(1)] for name in TRANSFORMS}
+
+    def _after(self, condition: str, chosen: Tensor) -> dict[str, Tensor]:
+        base = BASES.get(condition, condition)
+        which = self._even(self.rest[chosen]) // EVERY_AFTER
         return {name: self.rows(f"after {base}", which, place) for place, name in enumerate(TRANSFORMS)}
+
+    @staticmethod
+    def _even(numbers: Tensor) -> Tensor:
+        """As many as a check compares, and an even number."""
+        return numbers[: min(COMPARED, len(numbers)) // 2 * 2]
 
     def together(self, condition: str, images: int, p: float) -> Tensor:
         """Traces of fakes that show all built-in transforms, each with this p."""
@@ -273,9 +296,9 @@ def seed_job(folder: Path, images: int, sweep: bool, seed: int) -> list[dict[str
             fakes = search.see(bench.fakes(condition, images, shares))
             rows.append(_row(search, fakes, transformed, seed, condition, shares))
             if not shares and seed < PLANTING_SEEDS:
-                halves = {name: (part[: len(part) // 2], part[len(part) // 2 :]) for name, part in transformed.items()}
-                known, others = ({name: half[k] for name, half in halves.items()} for k in (0, 1))
-                planted = {name: [part] * 3 for name, part in others.items()}
+                others, trial = bench.trial(condition)
+                known = {name: search.see(part) for name, part in others.items()}
+                planted = {name: [search.see(part) for part in parts] for name, parts in trial.items()}
                 rows[-1]["smallest"] = smallest_rates(search, fakes, known, planted)
         if condition in TOGETHER_UNDER:
             for p in TOGETHER:
@@ -294,7 +317,7 @@ def computed(folder: Path) -> list[str]:
 
 
 def has_all(folder: Path, condition: str) -> bool:
-    return all((folder / f"{kind} {condition}.npy").exists() for kind in ("condition", "transformed", "after"))
+    return all((folder / f"{kind} {condition}.npy").exists() for kind in ("condition", "transformed", "after", "trial"))
 
 
 def _row(
