@@ -41,12 +41,25 @@ def has_kernels():
 @pytest.mark.parametrize(
     "table",
     [
-        {"augment": {"augs": "none"}},
-        {"augment": {"augs": "bgcfnc", "controller": "rt(kimg=0.2)"}, "precision": "bf16"},
-        {"augment": {"augs": "bg"}, "data": {"cond": True, "balance": True}, "schedule": {"batch_gpu": 4}},
-        {"augment": {"augs": "color", "controller": "rv(kimg=0.2)"}, "data": {"val_fraction": 0.25, "mirrory": True}},
+        pytest.param({"augment": {"augs": "none"}}, id="plain"),
+        pytest.param(
+            {"augment": {"augs": "bgcfnc", "controller": "rt(kimg=0.2)"}, "precision": "bf16"},
+            id="bf16, all native transforms",
+        ),
+        pytest.param(
+            {"augment": {"augs": "bg"}, "data": {"cond": True, "balance": True}, "schedule": {"batch_gpu": 4}},
+            id="labels and portions",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {
+                "augment": {"augs": "color", "controller": "rv(kimg=0.2)"},
+                "data": {"val_fraction": 0.25, "mirrory": True},
+            },
+            id="validation images",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["plain", "bf16, all native transforms", "labels and portions", "validation images"],
 )
 def test_repeating_recorded_phases_is_training(tmp_path, table):
     """Bit for bit, with other images, latents, noise and p at every step, and another learning rate at the end."""
@@ -67,6 +80,7 @@ def test_repeating_recorded_phases_is_training(tmp_path, table):
     assert eager.state.p != 0.3 or "controller" not in table["augment"]
 
 
+@pytest.mark.slow
 def test_repeating_on_the_reference_path(tmp_path):
     table = {"augment": {"augs": "none"}, **EVERY_STEP}
     with reference_ops():
@@ -141,6 +155,7 @@ def test_what_cannot_be_recorded_runs_as_it_is_and_is_named(tmp_path):
     assert said == ["The waiting loss is no CUDA graph, and takes longer: __float__ waits for the device"]
 
 
+@pytest.mark.slow
 def test_transforms_that_look_at_their_gates_run_as_they_are(tmp_path):
     table = {"augment": {"augs": "blit"}, **EVERY_STEP}
     with reference_ops():
@@ -201,10 +216,12 @@ def test_transforms_of_pixels_do_not_wait(tmp_path, name):
 @pytest.mark.parametrize(
     "table",
     [
-        {"precision": "bf16"},
-        {"data": {"cond": True, "val_fraction": 0.25}, "augment": {"controller": "rv"}},
+        pytest.param({"precision": "bf16"}, id="bf16", marks=pytest.mark.slow),
+        pytest.param(
+            {"data": {"cond": True, "val_fraction": 0.25}, "augment": {"controller": "rv"}},
+            id="labels and validation images",
+        ),
     ],
-    ids=["bf16", "labels and validation images"],
 )
 def test_all_of_a_step_is_on_the_device(tmp_path, monkeypatch, table):
     """On torch's device without memory, where reading a number or mixing with the host's tensors is an error."""

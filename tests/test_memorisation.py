@@ -260,8 +260,8 @@ def test_twins_among_the_reals_are_set_aside(search):
     assert copies.details["twins_train"] == 4
 
 
-@pytest.mark.parametrize("kind", ["as it is", "darker"])
-@pytest.mark.parametrize("times", [4, 8])
+@pytest.mark.parametrize("kind", [pytest.param("as it is", marks=pytest.mark.slow), "darker"])
+@pytest.mark.parametrize("times", [pytest.param(4, marks=pytest.mark.slow), 8])
 def test_copies_of_images_that_training_has_several_times_are_found(times, kind):
     noise = torch.randn(times - 1, 10, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     twins = (TRAIN[:10].float() + noise).round().clamp(0, 255).to(torch.uint8).flatten(0, 1)

@@ -123,6 +123,7 @@ def trained(folder, name, steps):
     return run, rows
 
 
+@pytest.mark.slow
 def test_a_run_in_bf16_goes_as_one_in_fp32(tmp_path):
     steps = 24
     (exact, wanted), (reduced, got) = (trained(tmp_path, name, steps) for name in ("fp32", "bf16"))
@@ -150,6 +151,7 @@ def test_the_averaged_generator_and_all_that_is_saved_are_float32(tmp_path):
     assert torch.bfloat16 in seen.values()
 
 
+@pytest.mark.slow
 def test_resume_is_exact_in_bf16(tmp_path):
     whole, _ = trained(tmp_path, "bf16", 9)
     first, _ = trained(tmp_path, "bf16", 5)

@@ -83,7 +83,7 @@ def saved(run, folder):
     return load_newest_checkpoint(folder, CPU, print)
 
 
-@pytest.mark.parametrize("ops", ["native", "reference"])
+@pytest.mark.parametrize("ops", ["native", pytest.param("reference", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_resume_is_exact(tmp_path, precision, ops):
     """R1 falls on steps 0 and 16, path length on 0, 4, 8, …, the controller on 4, 8, …: cut at and around them."""
@@ -345,7 +345,7 @@ def kill_everything(process):
     psutil.wait_procs(family)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_sigterm_saves_and_exits_75(tmp_path, processes):
     prepare_run(tmp_path / "run", {"schedule": {"kimg": 1000, "tick_kimg": 0.008, "snap": 10**6}})
     arguments, options = command(tmp_path, "resume", str(tmp_path / "run"), "--gpus", str(processes))

@@ -35,7 +35,7 @@ def test_every_kind_of_plugin_but_extractors_can_be_begun():
     assert {kind.hook for kind in KINDS.values()} == set(KINDS_OF_PLUGINS) - {"register_feature_extractors"}
 
 
-@pytest.mark.parametrize(("kind", "count"), [("augmentation", 22), ("dataset", 8)])
+@pytest.mark.parametrize(("kind", "count"), [("augmentation", 22), pytest.param("dataset", 8, marks=pytest.mark.slow)])
 def test_a_package(tmp_path, kind, count):
     files = write_plugin("freckles", kind, tmp_path, package=True)
     home = tmp_path / "adaflow-freckles"

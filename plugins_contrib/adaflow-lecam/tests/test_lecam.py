@@ -49,6 +49,7 @@ def test_the_running_means(plugins):
     assert lecam.means == pytest.approx((1 - 0.9**4, 0.9**4))
 
 
+@pytest.mark.slow
 def test_it_holds_the_scores_of_d_together(tmp_path, plugins):
     gaps = []
     for weight in (0.0, 1.0):
