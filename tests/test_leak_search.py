@@ -9,8 +9,8 @@ from adaflow.core.leaks.mixture import Sources, expectation_maximisation, find_s
 from adaflow.core.leaks.planting import smallest_rates
 from adaflow.core.leaks.probe import Alignment, Probe, Scaling, area_under_curve, middle_and_spread, to_cells
 from adaflow.core.leaks.reference import Reference
-from adaflow.core.leaks.search import Search
-from adaflow.core.leaks.strangeness import LEAST, STRANGE, Familiar
+from adaflow.core.leaks.search import PLAIN_AREA, Search
+from adaflow.core.leaks.strangeness import LEAST, STRANGE, UNUSUAL, Familiar
 
 WIDTH, PIXELS = 30, 12
 
@@ -238,6 +238,16 @@ def test_what_two_ways_of_looking_find_need_not_be_new_to_the_images(search, mon
     look = search.look(x, {"up": after}, times=40)
     monkeypatch.setattr(Search, "shows", lambda *_: False)
     assert search.leak(look, x, after, "up")
+
+
+def test_in_unusual_images_only_what_is_plainly_told_is_a_leak(search, monkeypatch):
+    x, after = (search.see(part) for part in softened(0.2, 1.0))
+    look = search.look(x, {"up": after}, times=40)
+    usual, unusual = (replace(look, strangeness=value) for value in (UNUSUAL - 0.01, UNUSUAL + 0.01))
+    assert search.leak(unusual, x, after, "up")
+    monkeypatch.setitem(search.area, "up", PLAIN_AREA - 0.01)
+    assert search.leak(usual, x, after, "up")
+    assert not search.leak(unusual, x, after, "up")
 
 
 def test_a_share_that_only_aligned_traces_show_is_held_against_the_bound(search, monkeypatch):
