@@ -6,13 +6,14 @@ import sys
 
 import pytest
 
-from benchmarks.leakbench.tables import called_clean, covers, smallest_by_condition, summary
+from benchmarks.leakbench.tables import by_group, called_clean, covers, smallest_by_condition, summary
 
 
 def row(seed, condition, planted, leaks, intervals=None, **more):
     found = {
         name: {
             "leak": name in leaks,
+            "beside": False,
             "share": 0.1 if name in planted else 0.0,
             "interval": (intervals or {}).get(name, (0.0, 0.05)),
         }
@@ -63,8 +64,19 @@ def test_clean_needs_a_narrow_interval_and_a_rate_that_would_have_been_seen():
     assert not called_clean(row(0, "clean", {}, [], {"hue": (0.0, 0.2)}), "hue", least)
     assert not called_clean(row(0, "clean", {}, ["hue"]), "hue", least)
     assert not called_clean(missed | {"strangeness": 1.2}, "hue", least)
+    missed["found"]["hue"]["beside"] = True
+    assert not called_clean(missed, "hue", least)
     assert covers({"interval": (0.004, 0.1)}, 0)
     assert not covers({"interval": (0.006, 0.1)}, 0)
+
+
+def test_a_group_is_seen_if_one_of_its_transforms_is_accused():
+    planted = {"grainy": 0.1}
+    rows = [row(seed, "clean", planted, leaks) for seed, leaks in enumerate((["noise"], ["hue"], [], ["noise", "hue"]))]
+    rows += [row(0, "blurred", planted, []), *ROWS]
+    seen, undistorted, each, others = cells(by_group(rows, {"grainy": ("noise", "flip")}), "grainy")
+    assert (seen, undistorted, each, others) == ("40.0 %", "50.0 %", "noise 40.0 %, flip 0.0 %", "40.0 %")
+    assert cells(summary(rows, ("hue", "noise", "flip")), "hue")[-1] == "0.0 %"  # groups do not count there
 
 
 def bench(part, *arguments):
@@ -81,6 +93,7 @@ def test_the_programs_run(tmp_path):
     bench("augmentations", "traces", *traces, *options)
     text = bench("augmentations", "table", *traces, "--seeds", 1, "--images", 200, "--json", table)
     assert "| cutout |" in text
+    assert "| filter |" in text
     assert {row["condition"] for row in json.loads(table.read_text())} >= {"clean", "jpeg", "clean, all at p = 0.2"}
     for part, row in (("copies", "| clean, none |"), ("collapse", "| as they are |")):
         assert row in bench(part, "--data", data.format(900), "--size", 32, "--seeds", 1)

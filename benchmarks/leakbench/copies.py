@@ -25,7 +25,7 @@ from adaflow.core.copy_counts import CopyCount, Nearness, Tail
 from adaflow.core.data.dataset import DataConfig
 from adaflow.core.leak_detector import exact_interval
 from adaflow.plugins.leak_detectors.memorisation import looked_at_from, twins_of
-from benchmarks.leakbench.augmentations import load
+from benchmarks.leakbench.traces import load
 
 COPIES = 0.01
 KINDS = ("exact", "flip", "turn", "crop 90 %", "JPEG q60", "blend 20 %", "blur 0.8 px")

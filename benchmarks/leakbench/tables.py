@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,8 @@ def summary(rows: list[dict[str, Any]], transforms: Sequence[str]) -> str:
         innocent = [row for row in here if not row["planted"]]
         planted = [row for row in rows if row["planted"] == {name: 0.1}]
         guilty = [row for row in planted if name in row["found"]]
-        others = [row for row in here if len(row["planted"]) == 1 and name not in row["planted"]]
+        single = [row for row in here if set(row["planted"]) <= set(transforms)]
+        others = [row for row in single if len(row["planted"]) == 1 and name not in row["planted"]]
         shares = [row["found"][name]["share"] for row in guilty] or [np.nan]
         cells = [
             percent(told),
@@ -61,9 +62,39 @@ def summary(rows: list[dict[str, Any]], transforms: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def by_group(rows: list[dict[str, Any]], groups: Mapping[str, Sequence[str]]) -> str:
+    """A table of groups of transforms, planted together: how often one of them is accused, and how often others are.
+
+    Args:
+        rows: of the cases.
+        groups: names of transforms, by group.
+    """
+    lines = ["| group | seen at 10 % | undistorted | each of them accused | accused for it |", "|--" * 5 + "|"]
+    for group, names in groups.items():
+        here = [row for row in rows if row["planted"] == {group: 0.1}]
+        accused = [{name for name, found in row["found"].items() if found["leak"]} for row in here]
+        cells = [
+            percent(bool(some & set(names)) for some in accused),
+            percent(
+                bool(some & set(names)) for some, row in zip(accused, here, strict=True) if row["condition"] == "clean"
+            ),
+            ", ".join(f"{name} {percent(name in some for some in accused)}" for name in names),
+            percent(
+                name in some
+                for some, row in zip(accused, here, strict=True)
+                for name in row["found"]
+                if name not in names
+            ),
+        ]
+        lines.append(f"| {group} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def sweep(rows: list[dict[str, Any]], transforms: Sequence[str]) -> str:
     """How often a transform of a share of the fakes is called a leak, for each condition with more than one share."""
-    single = [row for row in rows if len(row["planted"]) == 1]
+    single = [row for row in rows if len(row["planted"]) == 1 and set(row["planted"]) <= set(transforms)]
+    seeds = {row["seed"] for row in single for share in row["planted"].values() if share != 0.1}
+    single = [row for row in single if row["seed"] in seeds]
     shares = sorted({share for row in single for share in row["planted"].values()})
     swept = {row["condition"] for row in single for share in row["planted"].values() if share != 0.1}
     lines = []
@@ -97,7 +128,7 @@ def called_clean(row: dict[str, Any], name: str, least: dict[tuple[str, str], fl
     """Whether the detector says "clean"."""
     found, wanted = row["found"][name], AugmentationDetector().rate
     seen = least.get((row["condition"], name), np.inf)
-    told = row["strangeness"] < STRANGE and not found["leak"]
+    told = row["strangeness"] < STRANGE and not found["leak"] and not found["beside"]
     return bool(told and found["interval"][1] <= wanted and seen <= wanted)
 
 

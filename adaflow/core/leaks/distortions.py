@@ -180,6 +180,17 @@ def bank(reals: Tensor) -> dict[str, OfASet]:
     return functions
 
 
+def softened(images: Tensor, strength: float) -> list[Tensor]:
+    """Images blurred, and compressed, as a generator may show what it learned of a transform.
+
+    Args:
+        images: uint8 [N, C, H, W].
+        strength: 0 to 1.
+    """
+    numbers = torch.arange(len(images))
+    return [_at(KINDS[name], strength)(images, numbers) for name in ("smooth", "jpeg")]
+
+
 def rebuild(reals: Tensor, count: int, images: Tensor, numbers: Tensor) -> Tensor:
     """Images rebuilt from principal components, as a generator does that knows what images have in common.
 

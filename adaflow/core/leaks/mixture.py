@@ -25,6 +25,8 @@ class Sources:
         owners: which answer each source belongs to, [J] int64; 0 is "none".
         answers: how many there are, K.
         count: of cells, C; those of an answer lie together, so many for each.
+        alike: answers that are hard to tell from each other; the sum of each such group counts as one more answer,
+            after the others.
     """
 
     cells: Sequence[Tensor]
@@ -32,6 +34,7 @@ class Sources:
     owners: Tensor
     answers: int
     count: int
+    alike: Sequence[Sequence[int]] = ()
 
     @property
     def total(self) -> int:
@@ -68,21 +71,26 @@ class Sources:
         return kept / kept.sum()
 
     def by_answer(self, shares: Tensor) -> Tensor:
-        """Shares of sources [..., J] → of answers [..., K]."""
+        """Shares of sources [..., J] → of answers and sums of those alike [..., K + S]."""
         total = torch.zeros(*shares.shape[:-1], self.answers)
-        return total.index_add_(-1, self.owners, shares)
+        return self.with_sums(total.index_add_(-1, self.owners, shares))
+
+    def with_sums(self, values: Tensor) -> Tensor:
+        """Values of answers [..., K] and, after them, sums of those alike, [..., K + S]."""
+        sums = [values[..., list(answers)].sum(-1, keepdim=True) for answers in self.alike]
+        return torch.cat([values, *sums], -1)
 
 
 @dataclass(frozen=True)
 class Shares:
-    """What was found.
+    """What was found, at K + S places: of K answers, and of S sums of answers that are alike.
 
     Args:
-        value: share of each answer, [K].
-        low, high: bounds of the 95 % interval by the bootstrap of images and sources, [K], if the mixture is right.
-        by_chance: the share that 97.5 of 100 such sets do not exceed in which no transform has a share, [K].
+        value: share of each, [K + S].
+        low, high: bounds of the 95 % interval by the bootstrap of images and sources, [K + S], if the mixture is right.
+        by_chance: the share that 97.5 of 100 such sets do not exceed in which no transform has a share, [K + S].
         misfit: share of all images that are in cells of an answer and not explained by the mixture, or the other way
-            round, [K]. Artefacts that are like none of the sources raise it, mostly for what they resemble.
+            round, [K + S]. Artefacts that are like none of the sources raise it, mostly for what they resemble.
     """
 
     value: Tensor
@@ -92,7 +100,7 @@ class Shares:
     misfit: Tensor
 
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """Of the interval, wider by the misfit, [K] each."""
+        """Of the interval, wider by the misfit, [K + S] each."""
         return (self.low - self.misfit).clamp(min=0), (self.high + self.misfit).clamp(max=1)
 
 
@@ -125,7 +133,7 @@ def find_shares(cells: Tensor, sources: Sources, generator: torch.Generator, tim
     n = len(cells)
     observed, known = frequencies(cells, sources.count), sources.frequencies()
     by_source = expectation_maximisation(observed[None], known[None])[0]
-    misfit = (observed - by_source @ known).abs().view(sources.answers, -1).sum(1)
+    misfit = sources.with_sums((observed - by_source @ known).abs().view(sources.answers, -1).sum(1))
     resampled = sources.resampled(times, generator)
     drawn = frequencies(cells[torch.randint(n, (times, n), generator=generator)], sources.count)
     low, high = _quantiles(sources.by_answer(expectation_maximisation(drawn, resampled)), LEVELS)

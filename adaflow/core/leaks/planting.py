@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from adaflow.core.leaks.search import Search, Seen
+from adaflow.core.leaks.search import Search, Seen, Transformed
 
 RATES = (0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)
 TIMES = 60
@@ -18,7 +18,7 @@ MOST = 1000
 def smallest_rates(
     search: Search,
     images: Seen,
-    transformed: Mapping[str, Seen],
+    transformed: Mapping[str, Transformed],
     planted: Mapping[str, Sequence[Seen]],
     seed: int = 0,
 ) -> dict[str, float | None]:
@@ -37,14 +37,14 @@ def smallest_rates(
     def seen(name: str, rate: float) -> bool:
         for part in planted[name]:
             mixed = plant(images, part, rate, generator)
-            if not search.leak(search.look(mixed, transformed, TIMES), mixed, transformed[name], name):
+            if name not in search.leaks(search.look(mixed, transformed, TIMES), mixed, transformed):
                 return False
         return True
 
     # Not by bisection: what nearly half of the images show is harder to see than what a tenth shows.
     return {
         name: next((rate for rate in RATES if seen(name, rate)), None)
-        if search.shows(images, transformed[name], name)
+        if search.shows(images, transformed[name].sharp, name)
         else None
         for name in search.suspects
     }

@@ -10,8 +10,8 @@ whatever all images share is gone.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,7 +35,10 @@ one from the first value on, if only those as they are, from the third on, if th
 whatever the bound, from the fourth on where the share is at least `CERTAIN_SHARE`."""
 CERTAIN_SHARE = 0.05
 BLURRED = 0.4
-"""This much of a share must be below its upper bound, for a generator may blur what it learned of a transform."""
+"""This much of a share must be below its upper bound, for a generator may blur more than is tried here."""
+ALIKE = 0.6
+"""Two transforms told surely from nothing look alike if, once distorted, so much of what is answered about one, and is
+not "none", is answered about the other, too: shifts by whole pixels and by fractions of them do."""
 LEAST_AREA = 0.65
 """A transform that a probe does not tell from nothing better than this is not looked for: it would soak up the rest."""
 
@@ -61,8 +64,21 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class Transformed:
+    """Some of the images after a transform, an even number.
+
+    Args:
+        sharp: as the transform leaves them.
+        softened: blurred, compressed: as a generator may show it, where the transform can still be told.
+    """
+
+    sharp: Seen
+    softened: Sequence[Seen] = ()
+
+
+@dataclass(frozen=True)
 class Look:
-    """What is found in a set of images, for answers 0 "none", 1 … the transforms that can be told.
+    """What is found in a set of images, at places: 0 "none", 1 … the transforms that can be told, then sums of some.
 
     Args:
         raw: from traces as they are.
@@ -74,21 +90,21 @@ class Look:
     aligned: Shares
     strangeness: float
 
-    def share(self, answer: int) -> float:
-        """The share of an answer, from traces as they are unless only the aligned ones call it a leak."""
-        raw, aligned = self.alarms()[:, answer].tolist()
-        return float((self.aligned if aligned and not raw else self.raw).value[answer])
+    def share(self, place: int) -> float:
+        """The share at a place, from traces as they are unless only the aligned ones call it a leak."""
+        raw, aligned = self.alarms()[:, place].tolist()
+        return float((self.aligned if aligned and not raw else self.raw).value[place])
 
-    def interval(self, answer: int) -> tuple[float, float]:
+    def interval(self, place: int) -> tuple[float, float]:
         """The 95 % interval of a share, as wide as both ways of looking say; below, only those that call a leak."""
         lows, highs = (
-            torch.stack(part)[:, answer] for part in zip(self.raw.bounds(), self.aligned.bounds(), strict=True)
+            torch.stack(part)[:, place] for part in zip(self.raw.bounds(), self.aligned.bounds(), strict=True)
         )
-        alarmed = self.alarms()[:, answer]
+        alarmed = self.alarms()[:, place]
         return float((lows[alarmed] if alarmed.any() else lows).min()), float(highs.max())
 
     def alarms(self) -> Tensor:
-        """Which answers each way of looking calls a leak, [2, K] bool; never the first."""
+        """Which places each way of looking calls a leak, [2, K + S] bool; never the first."""
         return torch.stack([alarm(self.raw, MARGIN), alarm(self.aligned, ALIGNED_MARGIN)])
 
 
@@ -125,7 +141,9 @@ class Search:
         }
         self.told = [k for k, name in enumerate(self.names, start=1) if self.area[name] >= LEAST_AREA]
         self.answers = [0, *self.told]
-        self.sources = self._sources(scored)
+        sources = self._sources(scored)
+        self.alike = self._alike(sources)
+        self.sources = replace(sources, alike=self.alike)
 
     @property
     def suspects(self) -> list[str]:
@@ -136,29 +154,43 @@ class Search:
         """A set of images by their traces [N, D]."""
         return Seen(traces, self.scores(traces))
 
-    def look(self, seen: Seen, transformed: Mapping[str, Seen] | None = None, times: int = 200) -> Look:
+    def transformed(self, name: str, sharp: Seen, softened: Sequence[Seen], untouched: Sequence[Seen]) -> Transformed:
+        """Some images after a transform, without those softened so that it cannot be told.
+
+        Args:
+            name: of the transform.
+            sharp: after the transform.
+            softened: after it and after being softened in several ways.
+            untouched: images without the transform, softened in the same ways.
+        """
+        told = [after for after, before in zip(softened, untouched, strict=True) if self.shows(before, after, name)]
+        return Transformed(sharp, told)
+
+    def look(self, seen: Seen, transformed: Mapping[str, Transformed] | None = None, times: int = 200) -> Look:
         """Explain images.
 
         Args:
             seen: the images.
-            transformed: an even number of them after each transform, by name: what a leak would look like with the
-                artefacts of these images.
+            transformed: some of them after each transform, by name: what a leak would look like with the artefacts of
+                these images.
             times: draws of the bootstrap.
         """
-        shown = {
-            name: part
-            for name, part in (transformed or {}).items()
-            if name in self.suspects and self.shows(seen, part, name)
-        }
-        owners = [1 + self.suspects.index(name) for name in shown]
-        sizes = [len(part) for part in shown.values()]
+        shown = [
+            (name, part)
+            for name, versions in (transformed or {}).items()
+            if name in self.suspects
+            for part in (versions.sharp, *versions.softened)
+            if self.shows(seen, part, name)
+        ]
+        owners = [1 + self.suspects.index(name) for name, _ in shown]
+        sizes = [len(part) for _, part in shown]
 
         def explain(own: Tensor, others: Tensor) -> Shares:
             sources = self.sources.joined(torch.split(self.cells(others), sizes), owners)
             return find_shares(self.cells(own), sources, torch.Generator().manual_seed(self.seed), times)
 
         align = Alignment(seen.traces, self.usual)
-        others = [seen[:0], *shown.values()]
+        others = [seen[:0], *(part for _, part in shown)]
         traces = torch.cat([part.traces for part in others])
         return Look(
             explain(seen.scores, torch.cat([part.scores for part in others])),
@@ -178,11 +210,11 @@ class Search:
         """The largest share of a transform that images can have, whatever their artefacts are.
 
         Where a transform is common, what it makes of an image is nothing new among them; where an artefact merely looks
-        like it, it is. A generator may blur what it learned of a transform: then the bound is too low.
+        like it, it is.
 
         Args:
             seen: the images.
-            transformed: some of them after the transform.
+            transformed: some of them after the transform, as soft as in a leak.
             name: of the transform.
         """
         own, after = self.odds(seen, name), self.odds(transformed, name)
@@ -193,33 +225,70 @@ class Search:
             bounds.append(most / len(own) / (least / len(after)))
         return min(1.0, *bounds)
 
-    def most_show(self, seen: Seen, transformed: Seen, name: str) -> float | None:
-        """The share of images that show a transform, if that is beyond doubt and large. Arguments as of `at_most`.
+    def bounds(self, seen: Seen, transformed: Transformed, name: str) -> list[float]:
+        """The upper bounds of a share of a transform that is as sharp as it was, or as soft as it is still told."""
+        return [self.at_most(seen, part, name) for part in (transformed.sharp, *transformed.softened)]
+
+    def most_show(self, seen: Seen, transformed: Transformed, name: str) -> float | None:
+        """The share of images that show a transform, if that is beyond doubt and large. Arguments as of `look`.
 
         Many look more like it than any innocent image, and the transform itself would add nothing new to them.
         """
         if self.area[name] < PLAIN_AREA:
             return None
         beyond = float((self.odds(seen, name) > self.limits[name]).float().mean())
-        gross = min(beyond, self.at_most(seen, transformed, name)) >= GROSS
+        gross = min(beyond, self.at_most(seen, transformed.sharp, name)) >= GROSS
         return beyond / max(beyond, self.sure[name]) if gross else None
 
-    def leak(self, look: Look, seen: Seen, transformed: Seen, name: str) -> bool:
-        """Whether images show a transform, after a `look` at them. Arguments as of `at_most`."""
-        answer, area = self.suspects.index(name) + 1, self.area[name]
+    def leaks(self, look: Look, seen: Seen, transformed: Mapping[str, Transformed]) -> dict[str, int]:
+        """The transforms that images show, by name, and the place of the look that says so. Arguments as of `leak`.
+
+        Of transforms that look alike, where none is a leak by itself, the largest is one if their sum is.
+        """
+        found = {
+            name: place
+            for place, name in enumerate(self.suspects, start=1)
+            if self.leak(look, seen, transformed[name], name, place)
+        }
+        sizes = look.raw.value + look.aligned.value
+        for place, answers in enumerate(self.alike, start=len(self.answers)):
+            name = self.suspects[max(answers, key=lambda answer: float(sizes[answer])) - 1]
+            settled = any(self.suspects[answer - 1] in found for answer in answers)
+            if not settled and self.leak(look, seen, transformed[name], name, place):
+                found[name] = place
+        return found
+
+    def looks_like(self, name: str) -> list[str]:
+        """The names of transforms that look like another one."""
+        answer = self.suspects.index(name) + 1
+        return [
+            self.suspects[one - 1] for answers in self.alike if answer in answers for one in answers if one != answer
+        ]
+
+    def leak(self, look: Look, seen: Seen, transformed: Transformed, name: str, place: int) -> bool:
+        """Whether images show a transform.
+
+        Args:
+            look: at the images.
+            seen: the images.
+            transformed: some of them after the transform.
+            name: of the transform.
+            place: of the look, at which it is judged.
+        """
+        area = self.area[name]
         if self.most_show(seen, transformed, name) is not None:
             return True
-        if look.strangeness > UNUSUAL and area < PLAIN_AREA:
+        raw, aligned = look.alarms()[:, place].tolist()
+        if not (raw or aligned) or (look.strangeness > UNUSUAL and area < PLAIN_AREA):
             return False
-        raw, aligned = look.alarms()[:, answer].tolist()
-        possible = self.at_most(seen, transformed, name) >= look.share(answer) * BLURRED
+        possible = max(self.bounds(seen, transformed, name)) >= look.share(place) * BLURRED
         if raw and aligned:
             return possible or area >= PLAIN_AREA
         # Alignment takes away what many images share, and a blurred leak is beyond the bound.
-        if raw and area >= CERTAIN_AREA and float(look.raw.bounds()[0][answer]) >= CERTAIN_SHARE:
+        if raw and area >= CERTAIN_AREA and float(look.raw.bounds()[0][place]) >= CERTAIN_SHARE:
             return True
         once = (aligned and area >= FAIR_AREA) or (raw and area >= SURE_AREA)
-        return once and possible and self.shows(seen, transformed, name)
+        return once and possible and self.shows(seen, transformed.sharp, name)
 
     def cells(self, scores: Tensor) -> Tensor:
         """Cells [N] of scores [N, K + 1]."""
@@ -241,6 +310,20 @@ class Search:
         transformed = {f"{name}/transformed": traces for name, traces in r.transformed.items()}
         among = {f"{name}/among others": traces for name, traces in r.among.items()}
         return innocent | transformed | among
+
+    def _alike(self, sources: Sources) -> list[tuple[int, ...]]:
+        """Groups of answers that the probe can hardly tell from each other, though from nothing."""
+        owners, known = sources.owners.tolist(), sources.frequencies()
+        sure = [answer for answer, name in enumerate(self.suspects, start=1) if self.area[name] >= SURE_AREA]
+        told = {}
+        for answer in sure:
+            distorted = known[owners.index(answer) + 1, CELLS:]  # of an answer, distorted images come second
+            told[answer] = distorted / distorted.sum()
+        groups: list[tuple[int, ...]] = []
+        for answer in sure:
+            near = [g for g in groups if any(float(torch.minimum(told[answer], told[one]).sum()) >= ALIKE for one in g)]
+            groups = [g for g in groups if g not in near] + [(*sum(near, ()), answer)]
+        return [group for group in groups if len(group) > 1]
 
     def _sources(self, scored: Mapping[str, Tensor]) -> Sources:
         cells, images, owners = [], [], []
@@ -276,6 +359,6 @@ def _odds(scores: Tensor, answer: int) -> Tensor:
 
 
 def alarm(shares: Shares, margin: float) -> Tensor:
-    """Which answers have a share that is more than a margin and than chance, [K] bool; never the first, "none"."""
+    """Which places have a share that is more than a margin and than chance, [K + S] bool; never the first, "none"."""
     seen = (shares.bounds()[0] > margin) & (shares.value - shares.misfit > shares.by_chance + margin)
     return seen & (torch.arange(len(seen)) > 0)

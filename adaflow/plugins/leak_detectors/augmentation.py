@@ -10,10 +10,10 @@ from torch import Tensor
 
 from adaflow.core.grid import join_images
 from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Panel, Verdict, percent
-from adaflow.core.leaks.distortions import bank
+from adaflow.core.leaks.distortions import reduced, softened
 from adaflow.core.leaks.planting import smallest_rates
 from adaflow.core.leaks.reference import MOST_REALS, apply_reduced, apply_surely, make_reference
-from adaflow.core.leaks.search import Search, Seen
+from adaflow.core.leaks.search import Search, Seen, Transformed
 from adaflow.core.leaks.statistics import statistics
 from adaflow.core.leaks.strangeness import STRANGE
 from adaflow.core.leaks.traces import Stages, traces
@@ -27,7 +27,8 @@ SMALLEST = 32
 FEWEST_REALS = 200
 COMPARED = 240
 """Fakes that are transformed, to compare the others with them and to plant them among the others."""
-TRIALS = ("smooth 0.35", "jpeg 0.35")
+KNOWN, TRIED = 0.35, 0.55
+"""How much what is known of the transformed fakes is softened, and what is planted: a generator softens as it likes."""
 SHOWN = 16
 STRANGE_IMAGES = "The images look neither like real ones nor like real ones after a transform."
 TRAIN_LONGER = "Check a network that has trained longer, or look at the images first."
@@ -100,23 +101,29 @@ class _Audit:
     def _look(self, stages: Stages) -> None:
         """See what is in the fakes, and what would have been seen."""
         context = self.context
-        self.transformed: dict[str, Seen] = {}
+        self.transformed: dict[str, Transformed] = {}
         planted: dict[str, list[Seen]] = {}
+
+        def see(images: Tensor) -> Seen:
+            return self.search.see(traces(images, stages))
+
+        untouched = [see(part) for part in softened(reduced(self._some()), KNOWN)]
         for place, name in enumerate(self.search.suspects):
             context.progress("transforming fakes", place, len(self.search.suspects))
-            known, others = self._transform(name)
-            self.transformed[name] = self.search.see(traces(known, stages))
-            planted[name] = [self.search.see(traces(trial, stages)) for trial in trials(others)]
+            changed, _ = apply_reduced(self.transforms[name], name, self._some(), context.seed + 1)
+            known, others = changed.chunk(2)
+            after = [see(part) for part in softened(known, KNOWN)]
+            self.transformed[name] = self.search.transformed(name, see(known), after, untouched)
+            planted[name] = [see(part) for part in (others, *softened(others, TRIED))]
         self.look = self.search.look(self.fakes, self.transformed)
+        self.leaks = self.search.leaks(self.look, self.fakes, self.transformed)
         context.progress("planting transforms among fakes", 0, 1)
         self.smallest = smallest_rates(self.search, self.fakes, self.transformed, planted, context.seed)
         context.progress("planting transforms among fakes", 1, 1)
 
-    def _transform(self, name: str) -> tuple[Tensor, ...]:
-        """Two halves of some fakes, transformed; an even number each."""
-        some = self.context.fakes[: min(COMPARED, len(self.context.fakes)) // 4 * 4]
-        changed, _ = apply_reduced(self.transforms[name], name, some, self.context.seed + 1)
-        return changed.chunk(2)
+    def _some(self) -> Tensor:
+        """Some of the fakes, which halve into even numbers."""
+        return self.context.fakes[: min(COMPARED, len(self.context.fakes)) // 4 * 4]
 
     def findings(self) -> list[Finding]:
         """The findings, leaks first."""
@@ -137,20 +144,26 @@ class _Audit:
     def _judge(self, name: str) -> Finding:
         answer, smallest = self.search.suspects.index(name) + 1, self.smallest[name]
         raw, aligned = self.look.raw, self.look.aligned
-        low, high = self.look.interval(answer)
-        rate = self.look.share(answer)
-        leak = self.search.leak(self.look, self.fakes, self.transformed[name], name)
+        leak = name in self.leaks
+        place = self.leaks.get(name, answer)
+        alike = self.search.looks_like(name)
+        which = f"{name} or {' or '.join(alike)}, which look alike" if place != answer else name
+        beside = [other for other in alike if other in self.leaks]
+        low, high = self.look.interval(place)
+        rate = self.look.share(place)
         most = self.search.most_show(self.fakes, self.transformed[name], name)
         details = {
-            "share": float(raw.value[answer]),
-            "share_aligned": float(aligned.value[answer]),
-            "at_most": self.search.at_most(self.fakes, self.transformed[name], name),
-            "by_chance": float(raw.by_chance[answer]),
-            "misfit": float(raw.misfit[answer]),
-            "misfit_aligned": float(aligned.misfit[answer]),
+            "share": float(raw.value[place]),
+            "share_aligned": float(aligned.value[place]),
+            "at_most": self.search.bounds(self.fakes, self.transformed[name], name),
+            "by_chance": float(raw.by_chance[place]),
+            "misfit": float(raw.misfit[place]),
+            "misfit_aligned": float(aligned.misfit[place]),
             "strangeness": self.strangeness,
             "area_under_curve": self.search.area[name],
             "used_in_training": name in self.context.used,
+            "looks_like": alike,
+            "of_the_sum": place != answer,
         }
         # Where no leak is called, none may be there.
         interval = (low if leak else 0.0, high)
@@ -160,8 +173,11 @@ class _Audit:
             sentence = f"About {percent(most)} of the images show {name}."
             return _finding(name, "leak", sentence, self._advice(name), panels=self._panels(name), **common)
         if leak:
-            sentence = f"{percent(rate)} of the images ({percent(low)} to {percent(high)}) show {name}."
+            sentence = f"{percent(rate)} of the images ({percent(low)} to {percent(high)}) show {which}."
             return _finding(name, "leak", sentence, self._advice(name), panels=self._panels(name), **common)
+        if beside:
+            sentence = f"Some of what looks like {beside[0]} may be {name}."
+            return _finding(name, "cannot tell", sentence, **common)
         if high > self.rate:
             sentence = f"Up to {percent(high)} of the images look like {name}, but so may artefacts that they share."
             return _finding(name, "cannot tell", sentence, "Look at the panels.", panels=self._panels(name), **common)
@@ -185,17 +201,17 @@ class _Audit:
         )
 
     def _advice(self, name: str) -> str:
-        if name not in self.context.used:
+        suspected = {
+            name,
+            *(self.search.looks_like(name) if self.leaks.get(name, 0) >= len(self.search.answers) else ()),
+        }
+        used = [one for one in self.context.transforms if one in suspected & self.context.used]
+        if not used:
             return "Training did not use it: look for it in the data, or doubt this finding."
-        spec = "none" if self.context.used == {name} else f"{self.context.spec},{name}=off"
+        spec = (
+            "none" if self.context.used == set(used) else ",".join([self.context.spec, *(f"{one}=off" for one in used)])
+        )
         return f'Train with --augs "{spec}", or with a lower p (--p-max of a controller, --p of a fixed p).'
-
-
-def trials(images: Tensor) -> list[Tensor]:
-    """Transformed images as they are, and a little blurred and compressed, as a generator may show them."""
-    softly = bank(images)
-    numbers = torch.arange(len(images))
-    return [images, *(softly[name](images, numbers) for name in TRIALS)]
 
 
 def _some_reals(context: LeakContext) -> Tensor:
