@@ -9,7 +9,7 @@ from adaflow.core.leaks.mixture import Sources, expectation_maximisation, find_s
 from adaflow.core.leaks.planting import smallest_rates
 from adaflow.core.leaks.probe import Alignment, Probe, Scaling, area_under_curve, middle_and_spread, to_cells
 from adaflow.core.leaks.reference import Reference
-from adaflow.core.leaks.search import PLAIN_AREA, Search, Transformed
+from adaflow.core.leaks.search import DISTINCT, FAIR_AREA, PLAIN_AREA, Search, Transformed
 from adaflow.core.leaks.strangeness import LEAST, STRANGE, UNUSUAL, Familiar
 
 WIDTH, PIXELS = 30, 12
@@ -379,6 +379,33 @@ def test_a_share_that_only_aligned_traces_show_is_held_against_the_bound(search,
     assert not search.leak(only_aligned, x, after, "up", 1)
     monkeypatch.setattr(Search, "at_most", lambda _, seen, part, name: 0.05 if part is after.sharp else 0.5)
     assert search.leak(only_aligned, x, Transformed(after.sharp, [search.see(half_up(160, 90))]), "up", 1)
+
+
+@pytest.mark.parametrize("way", ["raw", "aligned"])
+def test_one_alarm_is_enough_if_both_ways_of_looking_see_about_as_much(search, monkeypatch, way):
+    """Of a transform that is hard to tell from nothing in most images, and beyond doubt in some."""
+    x, after = seen(search, *softened(0.2, 1.0))
+    look = search.look(x, {"up": after}, times=40)
+    answer = 1 + search.suspects.index("up")
+    shares = getattr(look, way)
+    monkeypatch.setitem(search.area, "up", FAIR_AREA - 0.01)
+
+    def seen_once(share, by_chance=0.0):
+        """No alarm one way: the lower bound is too low."""
+        value, chance = (torch.full_like(shares.value, number) for number in (share, by_chance))
+        return replace(look, **{way: replace(shares, value=value, low=torch.zeros_like(value), by_chance=chance)})
+
+    both = float((look.raw.value + look.aligned.value)[answer]) / 2
+    assert seen_once(both).alarms()[:, answer].tolist() == [way == "aligned", way == "raw"]
+    assert search.leak(seen_once(both), x, after, "up", answer)
+    assert not search.leak(seen_once(both * 0.4), x, after, "up", answer)
+    assert not search.leak(seen_once(both * 3), x, after, "up", answer)
+    assert not search.leak(seen_once(both, by_chance=both), x, after, "up", answer)
+    monkeypatch.setitem(search.sure, "up", DISTINCT - 0.01)
+    assert not search.leak(seen_once(both), x, after, "up", answer)
+    monkeypatch.setitem(search.sure, "up", DISTINCT)
+    monkeypatch.setattr(Search, "at_most", lambda *_: 0.05)
+    assert not search.leak(seen_once(both), x, after, "up", answer)
 
 
 def test_an_artefact_that_looks_like_a_transform_is_no_leak(search):

@@ -89,6 +89,8 @@ def _row(
             "raw": evidence(look.raw, place),
             "aligned": evidence(look.aligned, place),
             "at_most": search.bounds(fakes, transformed[name], name),
+            "area": search.area[name],
+            "sure": search.sure[name],
             "shows": search.shows(fakes, transformed[name].sharp, name),
         }
     misfit = [float(shares.misfit[: len(search.answers)].mean()) for shares in (look.raw, look.aligned)]

@@ -105,14 +105,14 @@ class Bench:
         return self._known(condition, search, self.rest % EVERY_AFTER == 0)
 
     def trial(self, condition: str, search: Search) -> tuple[dict[str, Transformed], dict[str, list[Seen]]]:
-        """The same of half of them, and of the others, sharp and softened, to plant."""
+        """The same of half of them, and of the others, sharp, and blurred and compressed, to plant."""
         place, base = self.rest % EVERY_TRIAL, BASES.get(condition, condition)
         which = self._even(self.rest[place == 0])
         planted = {}
         for number, name in enumerate(TRANSFORMS):
             sharp = self.rows(f"after {base}", which // EVERY_AFTER, number)
             soft = self.rows(f"trial {base}", which // EVERY_TRIAL, number)
-            planted[name] = [search.see(part) for part in (sharp, *soft.unbind(1))]
+            planted[name] = [search.see(part) for part in (sharp, soft[:, -1])]
         return self._known(condition, search, place == EVERY_AFTER), planted
 
     def _known(self, condition: str, search: Search, chosen: Tensor) -> dict[str, Transformed]:

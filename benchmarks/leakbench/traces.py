@@ -42,7 +42,7 @@ EVERY = 2
 EVERY_AFTER = 4
 """One image of so many is there under each transform as well, for leaks and for the detector."""
 EVERY_TRIAL = 2 * EVERY_AFTER
-"""One image of so many is planted in trials, as it is, blurred and compressed; those between help to find it."""
+"""One image of so many is planted in trials, as it is and softened; those between help to find it."""
 TOGETHER = (0.2, 0.6)
 """Each of the built-in transforms with such a p, as in training."""
 TOGETHER_UNDER = ("clean", "combined")
@@ -149,7 +149,7 @@ def group_job(data: DataConfig, resolution: int, folder: Path, name: str) -> Non
 
 
 def after_job(data: DataConfig, resolution: int, folder: Path, name: str) -> None:
-    """Traces of some fakes under a condition that the detector transforms, as they are, blurred and compressed.
+    """Traces of some fakes under a condition that the detector transforms, as they are and softened.
 
     For once, the transform comes after the condition. Half of them are softened more, too, for trials.
     """

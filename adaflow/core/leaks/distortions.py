@@ -181,14 +181,16 @@ def bank(reals: Tensor) -> dict[str, OfASet]:
 
 
 def softened(images: Tensor, strength: float) -> list[Tensor]:
-    """Images blurred, and compressed, as a generator may show what it learned of a transform.
+    """Images blurred, compressed, and both, as a generator may show what it learned of a transform.
 
     Args:
         images: uint8 [N, C, H, W].
         strength: 0 to 1.
     """
     numbers = torch.arange(len(images))
-    return [_at(KINDS[name], strength)(images, numbers) for name in ("smooth", "jpeg")]
+    blurred, compressed = _at(smooth, strength), _at(jpeg, strength)
+    soft = blurred(images, numbers)
+    return [soft, compressed(images, numbers), compressed(soft, numbers)]
 
 
 def rebuild(reals: Tensor, count: int, images: Tensor, numbers: Tensor) -> Tensor:

@@ -34,6 +34,11 @@ leak, it is one from the second value on, and below if its upper bound allows it
 one from the first value on, if only those as they are, from the third on, if the bound allows it; and if those do,
 whatever the bound, from the fourth on where the share is at least `CERTAIN_SHARE`."""
 CERTAIN_SHARE = 0.05
+DISTINCT = 0.1
+"""If a transform puts so many real images beyond doubt, it is enough, too, that one way of looking calls it a leak and
+the other sees about as much."""
+COMPARABLE = 0.5
+"""About as much is a share that is at least this part of the larger one."""
 BLURRED = 0.4
 """This much of a share must be below its upper bound, for a generator may blur more than is tried here."""
 ALIKE = 0.6
@@ -106,6 +111,14 @@ class Look:
     def alarms(self) -> Tensor:
         """Which places each way of looking calls a leak, [2, K + S] bool; never the first."""
         return torch.stack([alarm(self.raw, MARGIN), alarm(self.aligned, ALIGNED_MARGIN)])
+
+    def agree(self, place: int) -> bool:
+        """Whether both ways of looking see more than chance at a place, and about as much."""
+        few, many = sorted(float(shares.value[place]) for shares in (self.raw, self.aligned))
+        more = all(
+            shares.value[place] > shares.by_chance[place] + ALIGNED_MARGIN for shares in (self.raw, self.aligned)
+        )
+        return more and few >= COMPARABLE * many
 
 
 class Search:
@@ -288,6 +301,7 @@ class Search:
         if raw and area >= CERTAIN_AREA and float(look.raw.bounds()[0][place]) >= CERTAIN_SHARE:
             return True
         once = (aligned and area >= FAIR_AREA) or (raw and area >= SURE_AREA)
+        once |= look.agree(place) and self.sure[name] >= DISTINCT
         return once and possible and self.shows(seen, transformed.sharp, name)
 
     def cells(self, scores: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ class _Audit:
             known, others = changed.chunk(2)
             after = [see(part) for part in softened(known, KNOWN)]
             self.transformed[name] = self.search.transformed(name, see(known), after, untouched)
-            planted[name] = [see(part) for part in (others, *softened(others, TRIED))]
+            planted[name] = [see(part) for part in (others, softened(others, TRIED)[-1])]
         self.look = self.search.look(self.fakes, self.transformed)
         self.leaks = self.search.leaks(self.look, self.fakes, self.transformed)
         context.progress("planting transforms among fakes", 0, 1)
