@@ -64,6 +64,7 @@ def test_clean_needs_a_narrow_interval_and_a_rate_that_would_have_been_seen():
     assert not called_clean(row(0, "clean", {}, [], {"hue": (0.0, 0.2)}), "hue", least)
     assert not called_clean(row(0, "clean", {}, ["hue"]), "hue", least)
     assert not called_clean(missed | {"strangeness": 1.2}, "hue", least)
+    assert not called_clean(missed, "hue", {("clean", "hue"): 0.1})  # 10 % are wanted: surely, not just so
     missed["found"]["hue"]["beside"] = True
     assert not called_clean(missed, "hue", least)
     assert covers({"interval": (0.004, 0.1)}, 0)

@@ -129,7 +129,7 @@ def called_clean(row: dict[str, Any], name: str, least: dict[tuple[str, str], fl
     found, wanted = row["found"][name], AugmentationDetector().rate
     seen = least.get((row["condition"], name), np.inf)
     told = row["strangeness"] < STRANGE and not found["leak"] and not found["beside"]
-    return bool(told and found["interval"][1] <= wanted and seen <= wanted)
+    return bool(told and found["interval"][1] <= wanted and seen < wanted)
 
 
 def covers(found: dict[str, Any], truth: float) -> bool:

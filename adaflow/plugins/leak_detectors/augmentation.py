@@ -39,7 +39,7 @@ class AugmentationDetector(LeakDetector):
     """Explains the fakes as a mixture of real images, innocently distorted ones, and results of each transform.
 
     Args:
-        rate: a transform counts as clean if it would have been seen in this share of the fakes.
+        rate: a transform counts as clean if it would have been seen in less than this share of the fakes.
         extractor: whose stages see the images beside the statistics of pixels; "" is the default one.
     """
 
@@ -183,7 +183,7 @@ class _Audit:
             return _finding(name, "cannot tell", sentence, "Look at the panels.", panels=self._panels(name), **common)
         if smallest is None:
             return _finding(name, "cannot tell", f"{name} would not be noticed, however many images show it.", **common)
-        if smallest > self.rate:
+        if smallest >= self.rate:  # what one trial just shows, another may miss
             sentence = f"{name} would not be noticed in less than {percent(smallest)} of the images."
             return _finding(name, "cannot tell", sentence, **common)
         found = f"At most {percent(high)} of the images show {name}" if low > 0 else f"No sign of {name}"
