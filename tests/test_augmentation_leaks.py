@@ -79,6 +79,7 @@ def test_clean_is_only_what_would_surely_have_been_seen(monkeypatch):
         monkeypatch.setattr("adaflow.plugins.leak_detectors.augmentation.smallest_rates", lambda *_, r=rates: r)
         found = check(drawn()[1], ["cutout"])["cutout"]
         assert (found.verdict, found.smallest_seen) == (verdict, smallest)
+        assert found.interval == (0, pytest.approx(smallest or 1.0))
 
 
 @pytest.mark.slow

@@ -408,6 +408,17 @@ def test_one_alarm_is_enough_if_both_ways_of_looking_see_about_as_much(search, m
     assert not search.leak(seen_once(both), x, after, "up", answer)
 
 
+def test_the_interval_of_a_leak_reaches_as_far_as_softness_may_hide(search, monkeypatch):
+    x, after = seen(search, *softened(0.2, 1.0))
+    look = search.look(x, {"up": after}, times=40)
+    low, high = look.interval(1)
+    share = look.share(1)
+    assert high < 1.5 * share
+    for bound, wanted in ((1.0, 1.5 * share), (1.4 * share, 1.4 * share), (0.1, high)):
+        monkeypatch.setattr(Search, "at_most", lambda *_, most=bound: most)
+        assert search.interval(look, x, after, "up", 1) == (low, pytest.approx(wanted))
+
+
 def test_an_artefact_that_looks_like_a_transform_is_no_leak(search):
     """All images are moved the way of "up", but not as far: what the transform adds is missing among them."""
     moved = images(800, 12)

@@ -67,8 +67,16 @@ def test_clean_needs_a_narrow_interval_and_a_rate_that_would_have_been_seen():
     assert not called_clean(missed, "hue", {("clean", "hue"): 0.1})  # 10 % are wanted: surely, not just so
     missed["found"]["hue"]["beside"] = True
     assert not called_clean(missed, "hue", least)
-    assert covers({"interval": (0.004, 0.1)}, 0)
-    assert not covers({"interval": (0.006, 0.1)}, 0)
+
+
+def test_an_interval_without_a_leak_reaches_as_far_as_one_would_not_have_been_seen():
+    least = {("clean", "hue"): 0.3}
+    alarm = row(0, "clean", {}, ["hue"], {"hue": (0.004, 0.2)})
+    assert [covers(alarm, "hue", truth, least) for truth in (0, 0.2, 0.25)] == [True, True, False]
+    assert not covers(row(0, "clean", {}, ["hue"], {"hue": (0.006, 0.2)}), "hue", 0, least)
+    none = row(0, "clean", {}, [], {"hue": (0.0, 0.2)})
+    assert [covers(none, "hue", truth, least) for truth in (0, 0.25, 0.35)] == [True, True, False]
+    assert not covers(none, "hue", 0.25, {})
 
 
 def test_a_group_is_seen_if_one_of_its_transforms_is_accused():

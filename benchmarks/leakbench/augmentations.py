@@ -78,13 +78,15 @@ def _row(
     found = {}
     for answer, name in enumerate(search.suspects, start=1):
         place = leaks.get(name, answer)
-        low, high = look.interval(place)
+        interval = 0.0, look.interval(place)[1]
+        if name in leaks:
+            interval = search.interval(look, fakes, transformed[name], name, place)
         found[name] = {
             "leak": name in leaks,
             "place": place,
             "beside": any(other in leaks for other in search.looks_like(name)),
             "share": look.share(place),
-            "interval": (low if name in leaks else 0.0, high),
+            "interval": interval,
             "alarms": look.alarms()[:, place].tolist(),
             "raw": evidence(look.raw, place),
             "aligned": evidence(look.aligned, place),

@@ -38,8 +38,8 @@ def summary(rows: list[dict[str, Any]], transforms: Sequence[str]) -> str:
             percent(row in guilty and row["found"][name]["leak"] for row in planted if row["condition"] == "clean"),
             percent(called_clean(row, name, least) for row in guilty),
             f"{np.mean(shares):.3f} ± {np.std(shares):.3f}",
-            percent(covers(row["found"][name], 0.1) for row in guilty),
-            percent(covers(row["found"][name], 0.1) for row in guilty if row["condition"] == "clean"),
+            percent(covers(row, name, 0.1, least) for row in guilty),
+            percent(covers(row, name, 0.1, least) for row in guilty if row["condition"] == "clean"),
             percent(row["found"][name]["leak"] for row in others),
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -132,9 +132,14 @@ def called_clean(row: dict[str, Any], name: str, least: dict[tuple[str, str], fl
     return bool(told and found["interval"][1] <= wanted and seen < wanted)
 
 
-def covers(found: dict[str, Any], truth: float) -> bool:
-    """Whether the interval holds the true share; half a per cent is nothing."""
-    low, high = found["interval"]
+def covers(row: dict[str, Any], name: str, truth: float, least: dict[tuple[str, str], float]) -> bool:
+    """Whether the interval holds the true share; half a per cent is nothing.
+
+    Where no leak is called, it reaches as far as one might not have been seen.
+    """
+    low, high = row["found"][name]["interval"]
+    if not row["found"][name]["leak"]:
+        high = max(high, least.get((row["condition"], name), 0.0))
     return bool(low - 0.005 <= truth <= high)
 
 

@@ -39,6 +39,8 @@ DISTINCT = 0.1
 the other sees about as much."""
 COMPARABLE = 0.5
 """About as much is a share that is at least this part of the larger one."""
+HIDDEN = 1.5
+"""Of what is soft, so many times as much may be there as is found, up to its upper bound."""
 BLURRED = 0.4
 """This much of a share must be below its upper bound, for a generator may blur more than is tried here."""
 ALIKE = 0.6
@@ -303,6 +305,12 @@ class Search:
         once = (aligned and area >= FAIR_AREA) or (raw and area >= SURE_AREA)
         once |= look.agree(place) and self.sure[name] >= DISTINCT
         return once and possible and self.shows(seen, transformed.sharp, name)
+
+    def interval(self, look: Look, seen: Seen, transformed: Transformed, name: str, place: int) -> tuple[float, float]:
+        """The 95 % interval of the share of a leak, wider by what softness may hide. Arguments as of `leak`."""
+        low, high = look.interval(place)
+        most = max(self.bounds(seen, transformed, name))
+        return low, max(high, min(HIDDEN * look.share(place), most))
 
     def cells(self, scores: Tensor) -> Tensor:
         """Cells [N] of scores [N, K + 1]."""

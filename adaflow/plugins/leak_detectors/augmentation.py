@@ -165,15 +165,17 @@ class _Audit:
             "looks_like": alike,
             "of_the_sum": place != answer,
         }
-        # Where no leak is called, none may be there.
-        interval = (low if leak else 0.0, high)
+        # Where no leak is called, none may be there, or as much as would not have been seen.
+        interval = (0.0, max(high, 1.0 if smallest is None else smallest))
+        if leak:
+            interval = self.search.interval(self.look, self.fakes, self.transformed[name], name, place)
         common: dict[str, Any] = {"rate": rate, "interval": interval, "smallest_seen": smallest, "details": details}
         if most is not None:  # no mixture explains such images, so there is no interval
             common |= {"rate": most, "interval": None}
             sentence = f"About {percent(most)} of the images show {name}."
             return _finding(name, "leak", sentence, self._advice(name), panels=self._panels(name), **common)
         if leak:
-            sentence = f"{percent(rate)} of the images ({percent(low)} to {percent(high)}) show {which}."
+            sentence = f"{percent(rate)} of the images ({percent(interval[0])} to {percent(interval[1])}) show {which}."
             return _finding(name, "leak", sentence, self._advice(name), panels=self._panels(name), **common)
         if beside:
             sentence = f"Some of what looks like {beside[0]} may be {name}."
@@ -186,7 +188,7 @@ class _Audit:
         if smallest >= self.rate:  # what one trial just shows, another may miss
             sentence = f"{name} would not be noticed in less than {percent(smallest)} of the images."
             return _finding(name, "cannot tell", sentence, **common)
-        found = f"At most {percent(high)} of the images show {name}" if low > 0 else f"No sign of {name}"
+        found = f"At most {percent(interval[1])} of the images show {name}" if low > 0 else f"No sign of {name}"
         sentence = f"{found}; it would have been seen from {percent(smallest)} on."
         return _finding(name, "clean", sentence, **common)
 
