@@ -15,8 +15,8 @@ STRANGE = 1.15
 """Of strangeness, from which on nothing is said of images. LeakBench has up to 1.08, at all transforms with p = .6."""
 UNUSUAL = 0.8
 """Of strangeness, from which on a transform that is not plainly told from nothing is no leak. LeakBench has up to 0.77
-with one transform. Networks of 32 × 32 had 0.92 after 5 kimg, when they looked like `aniso` to the probes, and 0.82
-after 50, when one of them looked like `band2`."""
+with one transform in a tenth of the images. Networks of 32 × 32 had 0.92 after 5 kimg, when they looked like `aniso` to
+the probes, and 0.82 after 50, when one of them looked like `band2`."""
 LEAST = 1.4
 """A transform that is looked for makes some images so many times as far from others as real ones are. Where none does,
 this counts."""
