@@ -75,8 +75,7 @@ def test_soft_images_are_accused_of_nothing_and_the_same_seed_says_the_same():
 def test_clean_is_only_what_would_surely_have_been_seen(monkeypatch):
     """What was just seen at the wanted rate, 10 %, might be missed another time."""
     for smallest, verdict in ((0.075, "clean"), (0.1, "cannot tell"), (None, "cannot tell")):
-        rates = {"cutout": smallest}
-        monkeypatch.setattr("adaflow.plugins.leak_detectors.augmentation.smallest_rates", lambda *_, r=rates: r)
+        monkeypatch.setattr("adaflow.plugins.leak_detectors.augmentation.smallest_rate", lambda *_, r=smallest: r)
         found = check(drawn()[1], ["cutout"])["cutout"]
         assert (found.verdict, found.smallest_seen) == (verdict, smallest)
         assert found.interval == (0, pytest.approx(smallest or 1.0))

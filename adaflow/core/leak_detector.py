@@ -48,7 +48,7 @@ class Finding:
         sentence: the result in plain words, whole.
         advice: what to do about it, in whole sentences.
         rate: share of the fakes that show it.
-        interval: 95 % interval of the rate.
+        interval: 95 % interval of the rate, wider where a detector knows that it may be off.
         smallest_seen: the smallest rate that would have been called a leak.
         details: further numbers for `leakcheck.json`, plain values.
         panels: pictures for the report.

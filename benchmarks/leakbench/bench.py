@@ -112,7 +112,7 @@ class Bench:
         for number, name in enumerate(TRANSFORMS):
             sharp = self.rows(f"after {base}", which // EVERY_AFTER, number)
             soft = self.rows(f"trial {base}", which // EVERY_TRIAL, number)
-            planted[name] = [search.see(part) for part in (sharp, soft[:, -1])]
+            planted[name] = [search.see(part) for part in (sharp, soft)]
         return self._known(condition, search, place == EVERY_AFTER), planted
 
     def _known(self, condition: str, search: Search, chosen: Tensor) -> dict[str, Transformed]:

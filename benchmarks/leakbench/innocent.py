@@ -1,7 +1,7 @@
 """What generators do to images although nothing leaks: the conditions under which LeakBench plants leaks.
 
 Most are of kinds that the detector knows, at strengths of their own. The autoencoder, the median and the sharp low-pass
-were never used in building it.
+are of none that it learns from; its rules were settled on tables that have them, too.
 """
 
 from __future__ import annotations

@@ -14,51 +14,60 @@ from adaflow.plugins.leak_detectors.augmentation import AugmentationDetector
 def summary(rows: list[dict[str, Any]], transforms: Sequence[str]) -> str:
     """Tables by transform and by condition: false alarms, detections, errors, cover, other transforms accused.
 
-    "Covered": how often the interval holds a share of 10 %. It holds 0 wherever no leak is called, for there it begins.
+    "Covered": how often the interval of what is called a leak holds the share of 10 %.
     """
-    least = smallest_by_condition(rows)
     lines = [
         "| transform | told | false alarms | seen at 10 % | undistorted | called clean | share found | covered | "
-        "undistorted | accused for others |",
-        "|--" * 10 + "|",
+        "undistorted | width | accused for others |",
+        "|--" * 11 + "|",
     ]
     for name in transforms:
         here = [row for row in rows if name in row["found"]]
         told = [any(row["seed"] == seed for row in here) for seed in {row["seed"] for row in rows}]
-        innocent = [row for row in here if not row["planted"]]
+        innocent = [row for row in rows if not row["planted"]] if here else []
         planted = [row for row in rows if row["planted"] == {name: 0.1}]
         guilty = [row for row in planted if name in row["found"]]
-        single = [row for row in here if set(row["planted"]) <= set(transforms)]
+        single = [row for row in rows if set(row["planted"]) <= set(transforms)] if here else []
         others = [row for row in single if len(row["planted"]) == 1 and name not in row["planted"]]
         shares = [row["found"][name]["share"] for row in guilty] or [np.nan]
+        called = [row for row in guilty if row["found"][name]["leak"]]
+        widths = [np.diff(row["found"][name]["interval"]) for row in called] or [np.nan]
         cells = [
             percent(told),
-            percent(row["found"][name]["leak"] for row in innocent),
-            percent(row in guilty and row["found"][name]["leak"] for row in planted),
-            percent(row in guilty and row["found"][name]["leak"] for row in planted if row["condition"] == "clean"),
-            percent(called_clean(row, name, least) for row in guilty),
+            percent(accused(row, name) for row in innocent),
+            percent(accused(row, name) for row in planted),
+            percent(accused(row, name) for row in planted if row["condition"] == "clean"),
+            percent(called_clean(row, name) for row in guilty),
             f"{np.mean(shares):.3f} ± {np.std(shares):.3f}",
-            percent(covers(row, name, 0.1, least) for row in guilty),
-            percent(covers(row, name, 0.1, least) for row in guilty if row["condition"] == "clean"),
-            percent(row["found"][name]["leak"] for row in others),
+            percent(covers(row, name, 0.1) for row in called),
+            percent(covers(row, name, 0.1) for row in called if row["condition"] == "clean"),
+            f"{np.median(widths):.2f}",
+            percent(accused(row, name) for row in others),
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    innocent = [row for row in rows if not row["planted"]]
+    alarmed = percent(any(found["leak"] for found in row["found"].values()) for row in innocent)
+    tried = [called_clean(row, name) for row in innocent for name in row["found"] if row["seed"] == rows[0]["seed"]]
+    lines += ["", f"False alarms in {alarmed} of the sets; clean in division {rows[0]['seed']}: {percent(tried)}."]
     lines += ["", "| condition | false alarms | seen at 10 % | called clean | misfit | strangeness |", "|--" * 6 + "|"]
     for condition in dict.fromkeys(row["condition"] for row in rows):
         here = [row for row in rows if row["condition"] == condition]
         innocent = [found["leak"] for row in here if not row["planted"] for found in row["found"].values()]
         guilty = [
-            (row["found"][name]["leak"], called_clean(row, name, least))
+            (row, name)
             for row in here
             for name, share in row["planted"].items()
             if name in row["found"] and (share == 0.1 or len(row["planted"]) > 1)
         ]
         fits = np.mean([row["misfit"] for row in here if len(row["planted"]) != 1], axis=0)
-        lines.append(
-            f"| {condition} | {percent(innocent)} | {percent(leak for leak, _ in guilty)} | "
-            f"{percent(clean for _, clean in guilty)} | {fits[0]:.3f}, {fits[1]:.3f} | "
-            f"{max(row['strangeness'] for row in here):.2f} |"
-        )
+        cells = [
+            percent(innocent),
+            percent(accused(row, name) for row, name in guilty),
+            percent(called_clean(row, name) for row, name in guilty if len(row["planted"]) == 1),
+            f"{fits[0]:.3f}, {fits[1]:.3f}",
+            f"{max(row['strangeness'] for row in here):.2f}",
+        ]
+        lines.append(f"| {condition} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -72,19 +81,16 @@ def by_group(rows: list[dict[str, Any]], groups: Mapping[str, Sequence[str]]) ->
     lines = ["| group | seen at 10 % | undistorted | each of them accused | accused for it |", "|--" * 5 + "|"]
     for group, names in groups.items():
         here = [row for row in rows if row["planted"] == {group: 0.1}]
-        accused = [{name for name, found in row["found"].items() if found["leak"]} for row in here]
+        all_named = [{name for name in row["found"] if accused(row, name)} for row in here]
+        undistorted = [named for named, row in zip(all_named, here, strict=True) if row["condition"] == "clean"]
+        others = [
+            name in named for named, row in zip(all_named, here, strict=True) for name in set(row["found"]) - set(names)
+        ]
         cells = [
-            percent(bool(some & set(names)) for some in accused),
-            percent(
-                bool(some & set(names)) for some, row in zip(accused, here, strict=True) if row["condition"] == "clean"
-            ),
-            ", ".join(f"{name} {percent(name in some for some in accused)}" for name in names),
-            percent(
-                name in some
-                for some, row in zip(accused, here, strict=True)
-                for name in row["found"]
-                if name not in names
-            ),
+            percent(bool(named & set(names)) for named in all_named),
+            percent(bool(named & set(names)) for named in undistorted),
+            ", ".join(f"{name} {percent(name in named for named in all_named)}" for name in names),
+            percent(others),
         ]
         lines.append(f"| {group} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -104,7 +110,7 @@ def sweep(rows: list[dict[str, Any]], transforms: Sequence[str]) -> str:
         for name in transforms:
             cells = [
                 percent(
-                    name in row["found"] and row["found"][name]["leak"]
+                    accused(row, name)
                     for row in single
                     if row["condition"] == condition and row["planted"] == {name: share}
                 )
@@ -114,32 +120,27 @@ def sweep(rows: list[dict[str, Any]], transforms: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def smallest_by_condition(rows: list[dict[str, Any]]) -> dict[tuple[str, str], float]:
-    """(condition, transform) → the smallest rate that would have been seen, in the worst seed; infinite: none."""
-    least: dict[tuple[str, str], float] = {}
-    for row in rows:
-        for name, rate in row.get("smallest", {}).items():
-            key = row["condition"], name
-            least[key] = max(least.get(key, 0.0), np.inf if rate is None else rate)
-    return least
+def accused(row: dict[str, Any], name: str) -> bool:
+    """Whether a transform is called a leak; one that cannot be told never is."""
+    return name in row["found"] and bool(row["found"][name]["leak"])
 
 
-def called_clean(row: dict[str, Any], name: str, least: dict[tuple[str, str], float]) -> bool:
-    """Whether the detector says "clean"."""
-    found, wanted = row["found"][name], AugmentationDetector().rate
-    seen = least.get((row["condition"], name), np.inf)
-    told = row["strangeness"] < STRANGE and not found["leak"] and not found["beside"]
-    return bool(told and found["interval"][1] <= wanted and seen < wanted)
+def could_be_clean(row: dict[str, Any], name: str) -> bool:
+    """Whether the detector says "clean" if a smaller share than the wanted one would have been seen."""
+    found = row["found"][name]
+    quiet = row["strangeness"] < STRANGE and not found["leak"] and not found["beside"]
+    return bool(quiet and found["interval"][1] < AugmentationDetector().rate)
 
 
-def covers(row: dict[str, Any], name: str, truth: float, least: dict[tuple[str, str], float]) -> bool:
-    """Whether the interval holds the true share; half a per cent is nothing.
+def called_clean(row: dict[str, Any], name: str) -> bool:
+    """Whether the detector says "clean": nothing is found, and would have been in a trial with these very images."""
+    smallest = row["found"][name].get("smallest")
+    return could_be_clean(row, name) and smallest is not None and smallest < AugmentationDetector().rate
 
-    Where no leak is called, it reaches as far as one might not have been seen.
-    """
+
+def covers(row: dict[str, Any], name: str, truth: float) -> bool:
+    """Whether the interval holds the true share; half a per cent is nothing."""
     low, high = row["found"][name]["interval"]
-    if not row["found"][name]["leak"]:
-        high = max(high, least.get((row["condition"], name), 0.0))
     return bool(low - 0.005 <= truth <= high)
 
 

@@ -20,7 +20,7 @@ from adaflow.core.augment.transform import Transform
 from adaflow.core.data.dataset import DataConfig, load_dataset
 from adaflow.core.draw import RandomDraws
 from adaflow.core.images import to_float, to_uint8
-from adaflow.core.leaks.distortions import bank, distort_randomly, softened
+from adaflow.core.leaks.distortions import bank, blurred_and_compressed, distort_randomly, softened
 from adaflow.core.leaks.reference import among_others, apply_surely
 from adaflow.core.leaks.statistics import statistics
 from adaflow.core.leaks.traces import traces
@@ -161,12 +161,13 @@ def after_job(data: DataConfig, resolution: int, folder: Path, name: str) -> Non
     changed = [apply_surely(known[transform], transform, some, 98)[0] for transform in TRANSFORMS]
     tried = [part[:: EVERY_TRIAL // EVERY_AFTER] for part in changed]
 
-    def soft(images: Tensor, strength: float) -> Tensor:
-        return torch.stack([traces(part, see) for part in softened(images, strength)], 1)
+    def soft(images: Tensor) -> Tensor:
+        return torch.stack([traces(part, see) for part in softened(images, KNOWN)], 1)
 
-    save(folder / f"untouched {name}.npy", soft(some, KNOWN))
-    save(folder / f"softened {name}.npy", torch.stack([soft(part, KNOWN) for part in changed]))
-    save(folder / f"trial {name}.npy", torch.stack([soft(part, TRIED) for part in tried]))
+    save(folder / f"untouched {name}.npy", soft(some))
+    save(folder / f"softened {name}.npy", torch.stack([soft(part) for part in changed]))
+    softer = [traces(blurred_and_compressed(part, TRIED), see) for part in tried]
+    save(folder / f"trial {name}.npy", torch.stack(softer))
     save(folder / f"after {name}.npy", torch.stack([traces(part, see) for part in changed]))
 
 

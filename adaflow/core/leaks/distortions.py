@@ -187,10 +187,18 @@ def softened(images: Tensor, strength: float) -> list[Tensor]:
         images: uint8 [N, C, H, W].
         strength: 0 to 1.
     """
-    numbers = torch.arange(len(images))
-    blurred, compressed = _at(smooth, strength), _at(jpeg, strength)
-    soft = blurred(images, numbers)
-    return [soft, compressed(images, numbers), compressed(soft, numbers)]
+    blurred = distorted_by("smooth", images, strength)
+    return [blurred, distorted_by("jpeg", images, strength), distorted_by("jpeg", blurred, strength)]
+
+
+def blurred_and_compressed(images: Tensor, strength: float) -> Tensor:
+    """The last of `softened`."""
+    return distorted_by("jpeg", distorted_by("smooth", images, strength), strength)
+
+
+def distorted_by(name: str, images: Tensor, strength: float) -> Tensor:
+    """uint8 images [N, C, H, W] after the distortion of `KINDS`, all at one strength."""
+    return _at(KINDS[name], strength)(images, torch.arange(len(images)))
 
 
 def rebuild(reals: Tensor, count: int, images: Tensor, numbers: Tensor) -> Tensor:

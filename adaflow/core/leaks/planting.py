@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from adaflow.core.leaks.search import Search, Seen, Transformed
 
@@ -15,44 +16,54 @@ MOST = 1000
 """So many of the images are enough for trials."""
 
 
-def smallest_rates(
+def smallest_rate(
     search: Search,
     images: Seen,
     transformed: Mapping[str, Transformed],
-    planted: Mapping[str, Sequence[Seen]],
+    planted: Sequence[Seen],
+    name: str,
     seed: int = 0,
-) -> dict[str, float | None]:
-    """The smallest of `RATES` that raises the alarm, for each transform that can be told; None: none does.
+) -> float | None:
+    """The smallest of `RATES` that raises the alarm, as does the next larger one; None: none does.
 
     Args:
         search: with the real images.
         images: to plant among.
         transformed: some of them after each transform, by name, as known to the search.
-        planted: others of them, by name, for each trial: a rate counts as seen if it is seen in every trial.
+        planted: others of them after the transform, for each trial: a rate is seen if it is in every trial.
+        name: of the transform, one that can be told.
         seed: of the draws.
     """
-    generator = torch.Generator().manual_seed(seed)
+    if not search.shows(images, transformed[name].sharp, name):
+        return None
     images = images[:MOST]
+    generator = torch.Generator().manual_seed(seed)
 
-    def seen(name: str, rate: float) -> bool:
-        for part in planted[name]:
-            mixed = plant(images, part, rate, generator)
+    def seen(rate: float) -> bool:
+        for part in planted:
+            mixed = plant(images, part, rate, search.odds(images, name), generator)
             if name not in search.leaks(search.look(mixed, transformed, TIMES), mixed, transformed):
                 return False
         return True
 
     # Not by bisection: what nearly half of the images show is harder to see than what a tenth shows.
-    return {
-        name: next((rate for rate in RATES if seen(name, rate)), None)
-        if search.shows(images, transformed[name].sharp, name)
-        else None
-        for name in search.suspects
-    }
+    smaller = None
+    for rate in RATES:
+        if not seen(rate):
+            smaller = None
+        elif smaller is not None:
+            return smaller
+        else:
+            smaller = rate
+    return smaller
 
 
-def plant(images: Seen, transformed: Seen, rate: float, generator: torch.Generator) -> Seen:
-    """A set of images of which a share is replaced by transformed ones."""
-    places = torch.randperm(len(images), generator=generator)[: round(rate * len(images))]
+def plant(images: Seen, transformed: Seen, rate: float, odds: Tensor, generator: torch.Generator) -> Seen:
+    """A set of images of which those with the largest odds, a share, are replaced by transformed ones.
+
+    For what shows the transform already, unnoticed, would add to what is planted.
+    """
+    places = odds.topk(round(rate * len(images))).indices
     # Even images are seen by one probe and odd ones by the other.
     rows = torch.randint(len(transformed) // 2, (len(places),), generator=generator) * 2 + places % 2
     traces, scores = images.traces.clone(), images.scores.clone()

@@ -36,18 +36,19 @@ whatever the bound, from the fourth on where the share is at least `CERTAIN_SHAR
 CERTAIN_SHARE = 0.05
 DISTINCT = 0.1
 """If a transform puts so many real images beyond doubt, it is enough, too, that one way of looking calls it a leak and
-the other sees about as much."""
-COMPARABLE = 0.5
+the other sees about as much, where the bound allows it."""
+COMPARABLE = 0.4
 """About as much is a share that is at least this part of the larger one."""
-HIDDEN = 1.5
+HIDDEN = 2.0
 """Of what is soft, so many times as much may be there as is found, up to its upper bound."""
 BLURRED = 0.4
 """This much of a share must be below its upper bound, for a generator may blur more than is tried here."""
 ALIKE = 0.6
 """Two transforms told surely from nothing look alike if, once distorted, so much of what is answered about one, and is
 not "none", is answered about the other, too: shifts by whole pixels and by fractions of them do."""
-LEAST_AREA = 0.65
-"""A transform that a probe does not tell from nothing better than this is not looked for: it would soak up the rest."""
+LEAST_AREA, LEAST_SURE = 0.65, 0.04
+"""A transform that a probe does not tell from nothing better than this, or that puts fewer real images beyond doubt, is
+not looked for: it would soak up the rest."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Transformed:
 
     Args:
         sharp: as the transform leaves them.
-        softened: blurred, compressed: as a generator may show it, where the transform can still be told.
+        softened: blurred, compressed, or both: as a generator may show it, where the transform can still be told.
     """
 
     sharp: Seen
@@ -115,12 +116,10 @@ class Look:
         return torch.stack([alarm(self.raw, MARGIN), alarm(self.aligned, ALIGNED_MARGIN)])
 
     def agree(self, place: int) -> bool:
-        """Whether both ways of looking see more than chance at a place, and about as much."""
+        """Whether both ways of looking see more than chance and misfit explain, and about as much."""
         few, many = sorted(float(shares.value[place]) for shares in (self.raw, self.aligned))
-        more = all(
-            shares.value[place] > shares.by_chance[place] + ALIGNED_MARGIN for shares in (self.raw, self.aligned)
-        )
-        return more and few >= COMPARABLE * many
+        both = [shares.value - shares.misfit > shares.by_chance for shares in (self.raw, self.aligned)]
+        return bool(both[0][place] and both[1][place]) and few >= COMPARABLE * many
 
 
 class Search:
@@ -154,7 +153,11 @@ class Search:
             name: float((_odds(scored[f"{name}/transformed"], k) > self.limits[name]).float().mean())
             for k, name in enumerate(self.names, start=1)
         }
-        self.told = [k for k, name in enumerate(self.names, start=1) if self.area[name] >= LEAST_AREA]
+        self.told = [
+            k
+            for k, name in enumerate(self.names, start=1)
+            if self.area[name] >= LEAST_AREA and self.sure[name] >= LEAST_SURE
+        ]
         self.answers = [0, *self.told]
         sources = self._sources(scored)
         self.alike = self._alike(sources)
@@ -306,11 +309,27 @@ class Search:
         once |= look.agree(place) and self.sure[name] >= DISTINCT
         return once and possible and self.shows(seen, transformed.sharp, name)
 
-    def interval(self, look: Look, seen: Seen, transformed: Transformed, name: str, place: int) -> tuple[float, float]:
-        """The 95 % interval of the share of a leak, wider by what softness may hide. Arguments as of `leak`."""
-        low, high = look.interval(place)
-        most = max(self.bounds(seen, transformed, name))
-        return low, max(high, min(HIDDEN * look.share(place), most))
+    def reach(
+        self, look: Look, seen: Seen, transformed: Mapping[str, Transformed], name: str, leaks: Mapping[str, int]
+    ) -> tuple[float, float]:
+        """The interval of the share of a transform, wider by what softness may hide or what looks like it may take.
+
+        Args:
+            look: at the images.
+            seen: the images.
+            transformed: some of them after each transform.
+            name: of the transform.
+            leaks: what `leaks` found.
+        """
+        answer = self.suspects.index(name) + 1
+        if name in leaks:
+            low, high = look.interval(leaks[name])
+            most = max(self.bounds(seen, transformed[name], name))
+            return low, max(high, min(HIDDEN * look.share(leaks[name]), most))
+        places = [answer]
+        if any(other in leaks for other in self.looks_like(name)):
+            places += [len(self.answers) + k for k, answers in enumerate(self.alike) if answer in answers]
+        return 0.0, max(look.interval(place)[1] for place in places)
 
     def cells(self, scores: Tensor) -> Tensor:
         """Cells [N] of scores [N, K + 1]."""

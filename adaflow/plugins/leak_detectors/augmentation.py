@@ -10,8 +10,8 @@ from torch import Tensor
 
 from adaflow.core.grid import join_images
 from adaflow.core.leak_detector import Finding, LeakContext, LeakDetector, Panel, Verdict, percent
-from adaflow.core.leaks.distortions import reduced, softened
-from adaflow.core.leaks.planting import smallest_rates
+from adaflow.core.leaks.distortions import blurred_and_compressed, reduced, softened
+from adaflow.core.leaks.planting import RATES, smallest_rate
 from adaflow.core.leaks.reference import MOST_REALS, apply_reduced, apply_surely, make_reference
 from adaflow.core.leaks.search import Search, Seen, Transformed
 from adaflow.core.leaks.statistics import statistics
@@ -39,7 +39,7 @@ class AugmentationDetector(LeakDetector):
     """Explains the fakes as a mixture of real images, innocently distorted ones, and results of each transform.
 
     Args:
-        rate: a transform counts as clean if it would have been seen in less than this share of the fakes.
+        rate: a transform is clean if a smaller share of the fakes than this would have been seen; above 0.02, up to 1.
         extractor: whose stages see the images beside the statistics of pixels; "" is the default one.
     """
 
@@ -48,8 +48,11 @@ class AugmentationDetector(LeakDetector):
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if not 0 < self.rate <= 1:
-            raise ConfigError(f"augmentation: a rate of {self.rate} is no share", "Choose one above 0 and up to 1.")
+        if not RATES[0] < self.rate <= 1:
+            raise ConfigError(
+                f"augmentation: nothing can be seen in a share of {self.rate} of the images",
+                f"Choose a rate above {RATES[0]} and up to 1.",
+            )
 
     def check(self, context: LeakContext) -> list[Finding]:
         """A finding for each transform of `context.transforms`."""
@@ -114,12 +117,15 @@ class _Audit:
             known, others = changed.chunk(2)
             after = [see(part) for part in softened(known, KNOWN)]
             self.transformed[name] = self.search.transformed(name, see(known), after, untouched)
-            planted[name] = [see(part) for part in (others, softened(others, TRIED)[-1])]
+            planted[name] = [see(part) for part in (others, blurred_and_compressed(others, TRIED))]
         self.look = self.search.look(self.fakes, self.transformed)
         self.leaks = self.search.leaks(self.look, self.fakes, self.transformed)
-        context.progress("planting transforms among fakes", 0, 1)
-        self.smallest = smallest_rates(self.search, self.fakes, self.transformed, planted, context.seed)
-        context.progress("planting transforms among fakes", 1, 1)
+        self.smallest: dict[str, float | None] = {}
+        for place, name in enumerate(self.search.suspects):
+            context.progress("planting transforms among fakes", place, len(self.search.suspects))
+            self.smallest[name] = smallest_rate(
+                self.search, self.fakes, self.transformed, planted[name], name, context.seed
+            )
 
     def _some(self) -> Tensor:
         """Some of the fakes, which halve into even numbers."""
@@ -134,8 +140,10 @@ class _Audit:
             elif name in self.search.suspects:
                 found.append(self._judge(name))
             else:
+                area, sure = self.search.area[name], self.search.sure[name]
                 why = (
-                    f"After it, real images look like real images (area under the curve {self.search.area[name]:.2f})."
+                    f"After it, real images look like real images (area under the curve {area:.2f}, "
+                    f"{percent(sure)} beyond doubt)."
                 )
                 found.append(_unknown(name, why))
         order = ("leak", "cannot tell", "clean")
@@ -149,46 +157,54 @@ class _Audit:
         alike = self.search.looks_like(name)
         which = f"{name} or {' or '.join(alike)}, which look alike" if place != answer else name
         beside = [other for other in alike if other in self.leaks]
-        low, high = self.look.interval(place)
         rate = self.look.share(place)
         most = self.search.most_show(self.fakes, self.transformed[name], name)
         details = {
             "share": float(raw.value[place]),
             "share_aligned": float(aligned.value[place]),
             "at_most": self.search.bounds(self.fakes, self.transformed[name], name),
+            "low": float(raw.bounds()[0][place]),
+            "low_aligned": float(aligned.bounds()[0][place]),
             "by_chance": float(raw.by_chance[place]),
+            "by_chance_aligned": float(aligned.by_chance[place]),
             "misfit": float(raw.misfit[place]),
             "misfit_aligned": float(aligned.misfit[place]),
+            "alarms": self.look.alarms()[:, place].tolist(),
             "strangeness": self.strangeness,
             "area_under_curve": self.search.area[name],
+            "beyond_doubt": self.search.sure[name],
             "used_in_training": name in self.context.used,
             "looks_like": alike,
             "of_the_sum": place != answer,
         }
-        # Where no leak is called, none may be there, or as much as would not have been seen.
-        interval = (0.0, max(high, 1.0 if smallest is None else smallest))
-        if leak:
-            interval = self.search.interval(self.look, self.fakes, self.transformed[name], name, place)
-        common: dict[str, Any] = {"rate": rate, "interval": interval, "smallest_seen": smallest, "details": details}
+        low, high = self.search.reach(self.look, self.fakes, self.transformed, name, self.leaks)
+        if not leak:  # as much may be there as would not have been seen
+            high = max(high, 1.0 if smallest is None else smallest)
+        common: dict[str, Any] = {
+            "rate": rate,
+            "interval": (low, high),
+            "smallest_seen": smallest,
+            "details": details,
+        }
         if most is not None:  # no mixture explains such images, so there is no interval
             common |= {"rate": most, "interval": None}
             sentence = f"About {percent(most)} of the images show {name}."
             return _finding(name, "leak", sentence, self._advice(name), panels=self._panels(name), **common)
         if leak:
-            sentence = f"{percent(rate)} of the images ({percent(interval[0])} to {percent(interval[1])}) show {which}."
+            sentence = f"{percent(rate)} of the images ({percent(low)} to {percent(high)}) show {which}."
             return _finding(name, "leak", sentence, self._advice(name), panels=self._panels(name), **common)
         if beside:
             sentence = f"Some of what looks like {beside[0]} may be {name}."
             return _finding(name, "cannot tell", sentence, **common)
-        if high > self.rate:
-            sentence = f"Up to {percent(high)} of the images look like {name}, but so may artefacts that they share."
-            return _finding(name, "cannot tell", sentence, "Look at the panels.", panels=self._panels(name), **common)
         if smallest is None:
             return _finding(name, "cannot tell", f"{name} would not be noticed, however many images show it.", **common)
         if smallest >= self.rate:  # what one trial just shows, another may miss
             sentence = f"{name} would not be noticed in less than {percent(smallest)} of the images."
             return _finding(name, "cannot tell", sentence, **common)
-        found = f"At most {percent(interval[1])} of the images show {name}" if low > 0 else f"No sign of {name}"
+        if high >= self.rate:
+            sentence = f"Up to {percent(high)} of the images look like {name}, but so may artefacts that they share."
+            return _finding(name, "cannot tell", sentence, "Look at the panels.", panels=self._panels(name), **common)
+        found = f"No sign of {name}" if high <= smallest else f"At most {percent(high)} of the images show {name}"
         sentence = f"{found}; it would have been seen from {percent(smallest)} on."
         return _finding(name, "clean", sentence, **common)
 
