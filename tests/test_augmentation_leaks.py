@@ -8,6 +8,8 @@ import torch
 
 from adaflow.core.data.dataset import DataConfig, load_dataset
 from adaflow.core.leaks.reference import apply_surely
+from adaflow.core.leaks.search import Search
+from adaflow.errors import ConfigError
 from adaflow.plugin_manager import PluginManager
 from adaflow.plugins.leak_detectors.augmentation import AugmentationDetector, _some_reals
 from tests.leaks import Thumbnail, context
@@ -79,6 +81,21 @@ def test_clean_is_only_what_would_surely_have_been_seen(monkeypatch):
         found = check(drawn()[1], ["cutout"])["cutout"]
         assert (found.verdict, found.smallest_seen) == (verdict, smallest)
         assert found.interval == (0, pytest.approx(smallest or 1.0))
+
+
+@pytest.mark.slow
+def test_what_looks_like_a_leak_is_not_called_clean(monkeypatch):
+    monkeypatch.setattr(Search, "looks_like", lambda _, name: {"cutout": ["vignette"], "vignette": ["cutout"]}[name])
+    monkeypatch.setattr(Search, "leaks", lambda search, *_: {"vignette": 1 + search.suspects.index("vignette")})
+    found = check(drawn()[1], ["cutout", "vignette"])["cutout"]
+    assert (found.verdict, found.sentence) == ("cannot tell", "Some of what looks like vignette may be cutout.")
+
+
+def test_nothing_can_be_clean_at_a_rate_that_is_never_seen():
+    for rate in (0.02, 0.0, 1.5):
+        with pytest.raises(ConfigError, match="share of"):
+            AugmentationDetector(rate=rate)
+    assert AugmentationDetector(rate=0.03).rate == 0.03
 
 
 @pytest.mark.slow
