@@ -49,7 +49,7 @@ class Finding:
         advice: what to do about it, in whole sentences.
         rate: share of the fakes that show it.
         interval: 95 % interval of the rate, wider where a detector knows that it may be off.
-        smallest_seen: the smallest rate that would have been called a leak.
+        smallest_seen: the smallest rate that would have been called a leak; None if none would, or where one was found.
         details: further numbers for `leakcheck.json`, plain values.
         panels: pictures for the report.
     """

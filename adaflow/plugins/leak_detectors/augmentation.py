@@ -121,11 +121,13 @@ class _Audit:
         self.look = self.search.look(self.fakes, self.transformed)
         self.leaks = self.search.leaks(self.look, self.fakes, self.transformed)
         self.smallest: dict[str, float | None] = {}
-        for place, name in enumerate(self.search.suspects):
-            context.progress("planting transforms among fakes", place, len(self.search.suspects))
+        unseen = [name for name in self.search.suspects if name not in self.leaks]
+        for place, name in enumerate(unseen):
+            context.progress("planting transforms among fakes", place, len(unseen))
             self.smallest[name] = smallest_rate(
                 self.search, self.fakes, self.transformed, planted[name], name, context.seed
             )
+        context.progress("planting transforms among fakes", len(unseen), len(unseen))
 
     def _some(self) -> Tensor:
         """Some of the fakes, which halve into even numbers."""
@@ -150,7 +152,7 @@ class _Audit:
         return sorted(found, key=lambda finding: (order.index(finding.verdict), -(finding.rate or 0)))
 
     def _judge(self, name: str) -> Finding:
-        answer, smallest = self.search.suspects.index(name) + 1, self.smallest[name]
+        answer, smallest = self.search.suspects.index(name) + 1, self.smallest.get(name)
         raw, aligned = self.look.raw, self.look.aligned
         leak = name in self.leaks
         place = self.leaks.get(name, answer)
