@@ -13,6 +13,7 @@ def row(seed, condition, planted, leaks, intervals=None, smallest=None, **more):
     found = {
         name: {
             "leak": name in leaks,
+            "named": name in leaks,
             "beside": False,
             "share": 0.1 if name in planted else 0.0,
             "interval": (intervals or {}).get(name, (0.0, 0.05)),
@@ -55,6 +56,15 @@ def test_false_alarms_detections_and_others_accused():
 def test_what_is_never_told_counts_as_not_seen():
     text = summary(ROWS, ("hue", "noise", "flip"))
     assert cells(text, "flip")[:3] == ["0.0 %", "–", "0.0 %"]
+
+
+def test_what_is_named_with_a_leak_that_it_looks_like_is_seen_and_accused():
+    both = row(0, "clean", {"hue": 0.1}, ["noise"])
+    both["found"]["hue"]["named"] = True
+    text = summary([row(0, "clean", {}, []), both, row(0, "clean", {"flip": 0.1}, ["noise"])], ("hue", "noise", "flip"))
+    assert cells(text, "hue")[2] == "100.0 %"
+    assert cells(text, "hue")[6] == "–"  # by itself it has no interval
+    assert cells(text, "noise")[-1] == "100.0 %"
 
 
 def test_clean_needs_a_narrow_interval_and_a_smaller_rate_that_would_have_been_seen():

@@ -89,11 +89,12 @@ def _row(
     leaks = search.leaks(look, fakes, transformed) if look.strangeness < STRANGE else {}
     found = {}
     for answer, name in enumerate(search.suspects, start=1):
-        place = leaks.get(name, answer)
+        place, beside = leaks.get(name, answer), [leaks[one] for one in search.looks_like(name) if one in leaks]
         found[name] = {
             "leak": name in leaks,
+            "named": name in leaks or any(of_a_sum >= len(search.answers) for of_a_sum in beside),
             "place": place,
-            "beside": any(other in leaks for other in search.looks_like(name)),
+            "beside": bool(beside),
             "share": look.share(place),
             "interval": search.reach(look, fakes, transformed, name, leaks),
             "alarms": look.alarms()[:, place].tolist(),

@@ -46,13 +46,13 @@ def summary(rows: list[dict[str, Any]], transforms: Sequence[str]) -> str:
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     innocent = [row for row in rows if not row["planted"]]
-    alarmed = percent(any(found["leak"] for found in row["found"].values()) for row in innocent)
+    alarmed = percent(any(accused(row, name) for name in row["found"]) for row in innocent)
     tried = [called_clean(row, name) for row in innocent for name in row["found"] if row["seed"] == rows[0]["seed"]]
     lines += ["", f"False alarms in {alarmed} of the sets; clean in division {rows[0]['seed']}: {percent(tried)}."]
     lines += ["", "| condition | false alarms | seen at 10 % | called clean | misfit | strangeness |", "|--" * 6 + "|"]
     for condition in dict.fromkeys(row["condition"] for row in rows):
         here = [row for row in rows if row["condition"] == condition]
-        innocent = [found["leak"] for row in here if not row["planted"] for found in row["found"].values()]
+        innocent = [accused(row, name) for row in here if not row["planted"] for name in row["found"]]
         guilty = [
             (row, name)
             for row in here
@@ -121,8 +121,8 @@ def sweep(rows: list[dict[str, Any]], transforms: Sequence[str]) -> str:
 
 
 def accused(row: dict[str, Any], name: str) -> bool:
-    """Whether a transform is called a leak; one that cannot be told never is."""
-    return name in row["found"] and bool(row["found"][name]["leak"])
+    """Whether a transform is called a leak, or named with one that it looks like; one that cannot be told never is."""
+    return name in row["found"] and bool(row["found"][name]["named"])
 
 
 def could_be_clean(row: dict[str, Any], name: str) -> bool:
