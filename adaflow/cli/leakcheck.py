@@ -149,7 +149,7 @@ def show(report: LeakReport) -> None:
 
 
 class _StageBar:
-    """A callback (what, done, total) that shows on a terminal what is being done, and how far it is."""
+    """A callback (what, done, total) that shows what is being done: on a terminal how far it is, elsewhere a line."""
 
     def __init__(self) -> None:
         import sys
@@ -159,8 +159,12 @@ class _StageBar:
 
         self._bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
         self._task = self._bar.add_task("reading", total=None)
+        self._stage = ""
 
     def __call__(self, what: str, done: int, total: int) -> None:
+        if self._bar.disable and what != self._stage:
+            typer.echo(f"{what} ...", err=True)
+        self._stage = what
         self._bar.update(self._task, description=what, completed=done, total=total)
 
     def __enter__(self) -> Self:

@@ -175,6 +175,7 @@ class _Audit:
             "strangeness": self.strangeness,
             "area_under_curve": self.search.area[name],
             "beyond_doubt": self.search.sure[name],
+            "most_show": most,
             "used_in_training": name in self.context.used,
             "looks_like": alike,
             "of_the_sum": place != answer,
