@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import adaflow
+from adaflow.cli.leakcheck import _StageBar
 from adaflow.core import feature_cache, weights
 from adaflow.core.data.dataset import DataConfig, load_dataset
 from adaflow.core.grid import save_png
@@ -443,6 +444,14 @@ def test_the_detector_of_the_docs_works(tmp_path, check, folder):
     clean, leak = json.loads(result.out)["findings"]
     assert (clean["verdict"], clean["rate"]) == ("clean", 0)
     assert (leak["verdict"], leak["rate"]) == ("leak", 1)
+
+
+def test_stages_are_said_once_where_there_is_no_terminal(capsys):
+    with _StageBar() as progress:
+        for done in range(3):
+            progress("drawing fakes", done, 3)
+        progress("features", 0, 1)
+    assert capsys.readouterr().err.splitlines() == ["drawing fakes ...", "features ..."]
 
 
 @pytest.mark.slow
