@@ -4,12 +4,7 @@ import pytest
 
 from adaflow.core.leaks.planting import plant, smallest_rate
 from adaflow.core.leaks.search import Search
-from tests.drawn_traces import NAMES, generator, images, learned, transformed
-
-
-@pytest.fixture(scope="module")
-def search():
-    return learned(NAMES)
+from tests.drawn_traces import generator, images, transformed
 
 
 def test_the_smallest_rate_falls_with_the_number_of_images(search):

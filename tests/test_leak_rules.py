@@ -7,18 +7,7 @@ import torch
 
 from adaflow.core.leaks.search import DISTINCT, FAIR_AREA, PLAIN_AREA, Look, Search, Transformed
 from adaflow.core.leaks.strangeness import UNUSUAL
-from tests.drawn_traces import ALIKE, NAMES, half_up, images, learned, seen, softened, transformed
-
-
-@pytest.fixture(scope="module")
-def search():
-    return learned(NAMES)
-
-
-@pytest.fixture(scope="module")
-def alike():
-    """Has learned three transforms that look alike, and another one."""
-    return learned(ALIKE)
+from tests.drawn_traces import half_up, images, seen, softened, transformed
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 1.0])

@@ -8,18 +8,7 @@ import torch
 from adaflow.core.leaks.probe import Scaling
 from adaflow.core.leaks.search import Search
 from adaflow.core.leaks.strangeness import LEAST, STRANGE, Familiar
-from tests.drawn_traces import ALIKE, NAMES, PIXELS, WIDTH, generator, images, learned, transformed
-
-
-@pytest.fixture(scope="module")
-def search():
-    return learned(NAMES)
-
-
-@pytest.fixture(scope="module")
-def alike():
-    """Has learned three transforms that look alike, and another one."""
-    return learned(ALIKE)
+from tests.drawn_traces import NAMES, PIXELS, WIDTH, generator, images, learned, transformed
 
 
 def test_what_cannot_be_told_is_left_out(search, monkeypatch):

@@ -37,11 +37,12 @@ def smallest_rate(
     if not search.shows(images, transformed[name].sharp, name):
         return None
     images = images[:MOST]
+    odds = search.odds(images, name)
     generator = torch.Generator().manual_seed(seed)
 
     def seen(rate: float) -> bool:
         for part in planted:
-            mixed = plant(images, part, rate, search.odds(images, name), generator)
+            mixed = plant(images, part, rate, odds, generator)
             if name not in search.leaks(search.look(mixed, transformed, TIMES), mixed, transformed):
                 return False
         return True
