@@ -11,10 +11,12 @@ import torch
 
 from adaflow.core.losses import path_lengths, r1_penalty
 from adaflow.core.networks import Discriminator, DiscriminatorConfig, Generator, GeneratorConfig
+from adaflow.core.snapshot import load_network
 from adaflow.cuda import library
 from adaflow.errors import UsageError
 from adaflow.plugins.metrics.frechet import frechet_distance
 from benchmarks import __main__ as command
+from benchmarks import small_runs
 from benchmarks.adapter import load_adapter
 from benchmarks.baselines import chain
 from benchmarks.baselines.kornia_pipe import kornia_pipe
@@ -480,3 +482,30 @@ def test_adapter_without_any_function(tmp_path):
     (tmp_path / "adapter.py").write_text("x = 1")
     with pytest.raises(UsageError, match="none of"):
         load_adapter(tmp_path)
+
+
+def test_small_runs(tmp_path, monkeypatch, capsys):
+    arguments = ["--data", "demo:lesions,resolution=32,images=64", "--kimg", "0.032", "--start", "customary"]
+    monkeypatch.setattr(sys, "argv", ["small_runs", *arguments, "--seeds", "3", "--outdir", str(tmp_path)])
+    monkeypatch.setattr(small_runs, "LATE", 0)
+    small_runs.main()
+    table = capsys.readouterr().out
+    small_runs.main()  # what is finished is not trained again
+    assert capsys.readouterr().out == table
+    (row,) = re.findall(r"^\| 0\.0 \| (\d+) \|$", table, re.MULTILINE)
+    assert f"| mean from 0 on | {row} |" in table
+
+    (run,) = (tmp_path / "seed3").glob("0*")
+    start, trained = load_network(tmp_path / "seed3" / "start.pkl"), load_network(run / "run.pkl")
+    torch.manual_seed(3)
+    own = Generator(start.G.config)
+    # One step, or two with path length, of Adam: no weight is far from where it began, and all are from another start.
+    assert (trained.G.synthesis.b4.const - start.G.synthesis.b4.const).abs().max() < 0.01
+    assert (own.synthesis.b4.const - start.G.synthesis.b4.const).abs().max() > 1
+
+
+def test_small_runs_end_where_training_does(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["small_runs", "--data", "no such folder", "--outdir", str(tmp_path)])
+    with pytest.raises(SystemExit, match="3"):
+        small_runs.main()
+    assert "no such folder" in capfd.readouterr().err
