@@ -1,11 +1,10 @@
 """Does it learn? Several seeds of the tiny preset on a folder or zip of 32×32 images, as a table of Fréchet distances.
 
-    python -m benchmarks.small_runs --data lesions32.zip --seeds 0,1,2 --outdir small-runs
-    python -m benchmarks.small_runs --data lesions32.zip --seeds 0,1,2 --outdir same-start --start customary
+    python -m benchmarks.small_runs --data lesions32.zip --seeds 0,1,2
+    python -m benchmarks.small_runs --data lesions32.zip --seeds 0,10,11,12,13 --start 0
 
 Each run sees 50 kimg without augmentation: some minutes on one core. FD is between 500 fakes and all reals, on
-efficientnet-lite0 features; it is no Inception FID. Seeds differ by hundreds: compare means of several, and from the
-same initial weights where there is something to compare with.
+efficientnet-lite0 features; it is no Inception FID. Started again, a series goes on where it was.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ import json
 import statistics
 import subprocess
 import sys
+import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -27,9 +28,12 @@ OPTIONS = ["--cfg", "tiny", "--mirror", "--augs", "none", "--snap", "5", "--metr
 LATE = 35
 """kimg from which distances are averaged."""
 
+Curve = dict[float, float]
+"""kimg → FD."""
+
 
 def customary_start(seed: int, path: Path) -> Path:
-    """Write the untrained networks that the customary implementation starts from with this seed.
+    """Write the untrained networks that stylegan2-ada-pytorch starts from with this seed.
 
     Layers draw their weights in the same order here and there; but before it makes G and D, its data loader takes an
     integer from the same generator.
@@ -44,52 +48,75 @@ def customary_start(seed: int, path: Path) -> Path:
     return path
 
 
-def train(data: str, seed: int, folder: Path, start: str, kimg: float) -> Path:
-    """The run folder of one seed, trained to its end; what was interrupted goes on."""
-    runs = list(folder.glob("0*"))
-    if runs:
-        command = ["resume", str(runs[0])]
+def train(data: str, seed: int, start: int | None, kimg: float, outdir: Path) -> Path:
+    """The run folder of a seed, trained to its end. What is there already goes on."""
+    series = outdir if start is None else outdir / f"start{start}"
+    folder = series / f"seed{seed}"
+    if runs := list(folder.glob("0*")):
+        used = tomllib.loads((runs[0] / "config.toml").read_text(encoding="utf-8"))["data"]["source"]
+        if used not in (data, str(Path(data).resolve())):
+            sys.exit(f"The runs in {folder} were trained on {used}. Name another --outdir.")
+        arguments = ["resume", str(runs[0]), "--kimg", str(kimg)]
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        command = ["train", "--data", data, "--seed", str(seed), "--outdir", str(folder), "--kimg", str(kimg), *OPTIONS]
-        if start == "customary":
-            command += ["--init-from", str(customary_start(seed, folder / "start.pkl"))]
-    code = subprocess.run([sys.executable, "-m", "adaflow", *command]).returncode
-    if code:
+        arguments = ["train", "--data", data, "--seed", str(seed), "--outdir", str(folder), "--kimg", str(kimg)]
+        arguments += OPTIONS
+        if start is not None:
+            arguments += ["--init-from", str(customary_start(start, series / "start.pkl"))]
+    if code := run(arguments):
         sys.exit(code)  # the reason has been said
     return next(folder.glob("0*"))
 
 
-def distances(run: Path) -> dict[float, float]:
-    """kimg → FD."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+def run(arguments: list[str]) -> int:
+    """`adaflow …` in a process of its own. Ctrl-C reaches it, too: it saves, and is waited for."""
+    with subprocess.Popen([sys.executable, "-m", "adaflow", *arguments]) as process:
+        while process.poll() is None:
+            with suppress(KeyboardInterrupt):
+                process.wait()
+    return process.returncode
+
+
+def distances(folder: Path) -> Curve:
+    """What a run measured."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     return {row["images"] / 1000: next(iter(row["results"].values())) for row in rows}
+
+
+def table(curves: dict[int, Curve]) -> str:
+    """The distances of all seeds in Markdown, and the means of the late ones."""
+    lines = ["| kimg |" + "".join(f" seed {seed} |" for seed in curves), "|--|" + "--|" * len(curves)]
+    for kimg in sorted({kimg for curve in curves.values() for kimg in curve}):
+        cells = [f" {curve[kimg]:.0f} |" if kimg in curve else " – |" for curve in curves.values()]
+        lines.append(f"| {kimg:.1f} |" + "".join(cells))
+    late = [[fd for kimg, fd in curve.items() if kimg >= LATE] for curve in curves.values()]
+    if all(late):
+        means = [statistics.mean(values) for values in late]
+        lines.append(f"| mean from {LATE} on |" + "".join(f" {mean:.0f} |" for mean in means))
+        if len(means) > 1:
+            spread = statistics.stdev(means)
+            lines += [
+                "",
+                f"{statistics.mean(means):.0f} ± {spread:.0f} (mean and standard deviation of the runs' means)",
+            ]
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--seeds", default="0,1,2", help="of the runs")
+    parser.add_argument(
+        "--start", type=int, metavar="SEED", help="all from the weights that stylegan2-ada-pytorch draws with this seed"
+    )
     parser.add_argument("--outdir", type=Path, default=Path("small-runs"))
-    parser.add_argument("--start", choices=["own", "customary"], default="own", help="whose initial weights")
     parser.add_argument("--kimg", type=float, default=50.0)
     arguments = parser.parse_args()
-    seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    folders = [arguments.outdir / f"seed{seed}" for seed in seeds]
-    curves = [
-        distances(train(arguments.data, seed, folder, arguments.start, arguments.kimg))
-        for seed, folder in zip(seeds, folders, strict=True)
-    ]
-    print("| kimg |" + "".join(f" seed {seed} |" for seed in seeds))
-    print("|--|" + "--|" * len(seeds))
-    for kimg in curves[0]:
-        print(f"| {kimg:.1f} |" + "".join(f" {curve[kimg]:.0f} |" for curve in curves))
-    late = [[fd for kimg, fd in curve.items() if kimg >= LATE] for curve in curves]
-    if all(late):
-        means = [statistics.mean(values) for values in late]
-        print(f"| mean from {LATE} on |" + "".join(f" {mean:.0f} |" for mean in means))
-        if len(means) > 1:
-            print(f"\n{statistics.mean(means):.0f} ± {statistics.stdev(means):.0f} (mean and deviation of the seeds)")
+    curves = {
+        seed: distances(train(arguments.data, seed, arguments.start, arguments.kimg, arguments.outdir))
+        for seed in map(int, arguments.seeds.split(","))
+    }
+    print(table(curves))
 
 
 if __name__ == "__main__":

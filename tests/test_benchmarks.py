@@ -2,7 +2,10 @@
 
 import json
 import mmap
+import os
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -484,28 +487,68 @@ def test_adapter_without_any_function(tmp_path):
         load_adapter(tmp_path)
 
 
-def test_small_runs(tmp_path, monkeypatch, capsys):
-    arguments = ["--data", "demo:lesions,resolution=32,images=64", "--kimg", "0.032", "--start", "customary"]
-    monkeypatch.setattr(sys, "argv", ["small_runs", *arguments, "--seeds", "3", "--outdir", str(tmp_path)])
-    monkeypatch.setattr(small_runs, "LATE", 0)
-    small_runs.main()
-    table = capsys.readouterr().out
-    small_runs.main()  # what is finished is not trained again
-    assert capsys.readouterr().out == table
-    (row,) = re.findall(r"^\| 0\.0 \| (\d+) \|$", table, re.MULTILINE)
-    assert f"| mean from 0 on | {row} |" in table
+def small_runs_of(folder, *arguments, data="demo:lesions,resolution=32,images=64"):
+    return ["small_runs", "--data", data, "--outdir", str(folder), *arguments]
 
-    (run,) = (tmp_path / "seed3").glob("0*")
-    start, trained = load_network(tmp_path / "seed3" / "start.pkl"), load_network(run / "run.pkl")
-    torch.manual_seed(3)
-    own = Generator(start.G.config)
-    # One step, or two with path length, of Adam: no weight is far from where it began, and all are from another start.
+
+def test_small_runs_go_on_from_the_same_start(tmp_path, monkeypatch, capsys):
+    for kimg, row in (("0.032", "| 0.0 | "), ("0.064", "| 0.1 | ")):
+        arguments = small_runs_of(tmp_path, "--seeds", "5", "--start", "3", "--kimg", kimg)
+        monkeypatch.setattr(sys, "argv", arguments)
+        small_runs.main()
+        assert row in capsys.readouterr().out
+
+    (run,) = (tmp_path / "start3" / "seed5").glob("0*")
+    start, trained = load_network(tmp_path / "start3" / "start.pkl"), load_network(run / "run.pkl")
+    # Three steps of Adam, path length included: no weight is far from where it began.
     assert (trained.G.synthesis.b4.const - start.G.synthesis.b4.const).abs().max() < 0.01
-    assert (own.synthesis.b4.const - start.G.synthesis.b4.const).abs().max() > 1
+
+    monkeypatch.setattr(sys, "argv", small_runs_of(tmp_path, "--seeds", "5", "--start", "3", data="elsewhere.zip"))
+    with pytest.raises(SystemExit, match=r"demo:lesions.*--outdir"):
+        small_runs.main()
+
+
+def test_customary_start(tmp_path):
+    torch.manual_seed(3)
+    torch.randint(2**62, ())  # one integer, of whatever kind
+    first = torch.randn(512, 512)  # of the first layer of G
+    G = load_network(small_runs.customary_start(3, tmp_path / "start.pkl")).G
+    assert any(torch.equal(part, first.flatten()[: part.numel()]) for part in map(torch.flatten, G.parameters()))
+
+
+def test_table_of_small_runs():
+    text = small_runs.table({4: {5.0: 3000.4, 36.0: 1500.0, 50.0: 1300.0}, 7: {5.0: 2000.0, 50.0: 1600.0}})
+    assert text.splitlines() == [
+        "| kimg | seed 4 | seed 7 |",
+        "|--|--|--|",
+        "| 5.0 | 3000 | 2000 |",
+        "| 36.0 | 1500 | – |",
+        "| 50.0 | 1300 | 1600 |",
+        "| mean from 35 on | 1400 | 1600 |",
+        "",
+        "1500 ± 141 (mean and standard deviation of the runs' means)",
+    ]
+    assert "mean" not in small_runs.table({4: {5.0: 3000.0}})
 
 
 def test_small_runs_end_where_training_does(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(sys, "argv", ["small_runs", "--data", "no such folder", "--outdir", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", small_runs_of(tmp_path, data="no such folder"))
     with pytest.raises(SystemExit, match="3"):
         small_runs.main()
     assert "no such folder" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_small_runs_after_ctrl_c(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.small_runs", *small_runs_of(tmp_path, "--kimg", "20")[1:]]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for line in process.stdout:
+        if line.startswith("tick"):
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "Traceback" not in out + error
+    assert "adaflow resume" in out + error
