@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from adaflow.config import check_keys, from_table, merge, parse_overrides, read_toml, to_table, to_toml
 from adaflow.core.data.dataset import DataConfig, Dataset, load_dataset
 from adaflow.core.presets import NAMES, preset_table
-from adaflow.core.resolve import resolve_config, resolve_data, resolve_plugins
+from adaflow.core.resolve import describe, resolve_config, resolve_data, resolve_plugins
 from adaflow.core.run_config import RunConfig, shard_count
 from adaflow.errors import ConfigError, UsageError
 from adaflow.plugin_manager import PluginManager
@@ -287,6 +287,19 @@ def test_p_alone_stays_fixed_and_a_controller_starts_from_it(tmp_path, cli):
     file = tmp_path / "mine.toml"
     file.write_text('[augment]\ncontroller = "rv"\n[data]\nval_fraction = 0.25\n')
     assert augment("--config", file, "--p", "0.2") == ("rv", 0.2)
+
+
+def test_p_that_nothing_makes_use_of_stays_zero_and_is_not_in_the_name(dataset):
+    def controller(augs: str, *methods: str, target: float | None = None, **augment: Any) -> tuple[str, str]:
+        table = {"data": {"source": SOURCE}, "augment": {"augs": augs, **augment}, "methods": list(methods)}
+        config = resolve_config(table, resolve_data(table), dataset, PLUGINS, 1, False, target)
+        return config.augment.controller, describe(config, dataset).partition("-tiny-")[2]
+
+    assert controller("blit") == ("rt", "blit-rt")
+    assert controller("none") == controller("") == ("fixed", "none")
+    assert controller("none", "apa") == ("rt", "none-rt-apa")  # APA shows fakes as reals with probability p
+    assert controller("none", target=0.5) == ("rt(target=0.5)", "none")
+    assert controller("none", controller="rt") == ("rt", "none")
 
 
 @pytest.mark.parametrize(

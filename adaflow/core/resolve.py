@@ -70,7 +70,8 @@ def resolve_config(
         plugins: to know the settings of controllers.
         processes: how many share a batch.
         on_gpu: the default preset is `auto` on a GPU and `tiny` on a CPU, and "auto" of precision depends on it, too.
-        target: `--target`, a setting of the controller. Without a controller, a given p stays fixed.
+        target: `--target`, a setting of the controller. Without a controller, a given p stays fixed, and so does p
+            where nothing makes use of it: no augmentation, no method.
 
     Raises:
         ConfigError: unknown settings, wrong types, values out of range.
@@ -90,7 +91,8 @@ def resolve_config(
         preset, {"precision": AUTO, "metrics": list(DEFAULT_METRICS)}, table, {"data": dataclasses.asdict(data)}
     )
     augment = table.setdefault("augment", {})
-    augment.setdefault("controller", "fixed" if "p" in augment else "rt")
+    without_use = augment.get("augs") in ("", "none") and not table.get("methods") and target is None
+    augment.setdefault("controller", "fixed" if "p" in augment or without_use else "rt")
     config = from_table(RunConfig, table)
     controller = full_controller(config.augment.controller, plugins, target, bool(config.init_from))
     return dataclasses.replace(
@@ -117,7 +119,7 @@ def full_controller(text: str, plugins: PluginManager, target: float | None, pre
 
 def describe(config: RunConfig, dataset: Dataset) -> str:
     """The second half of the run folder's name: data set and what is special about the run."""
-    data = config.data
+    data, augs = config.data, config.augment.augs or "none"
     parts = [
         dataset.name,
         "cond" if data.cond else "",
@@ -125,8 +127,8 @@ def describe(config: RunConfig, dataset: Dataset) -> str:
         "mirror" if data.mirror else "",
         "mirrory" if data.mirrory else "",
         config.preset,
-        config.augment.augs or "none",
-        config.augment.controller,
+        augs,
+        config.augment.controller if augs != "none" or config.methods else "",
         *config.methods,
     ]
     text = "-".join(part for part in parts if part)
