@@ -61,6 +61,24 @@ def test_a_leak_is_named_with_its_rate_and_a_plugin_is_audited_without_a_line_fo
 
 
 @pytest.mark.slow
+def test_one_command_is_advised_against_all_leaks_that_training_may_have_caused():
+    fakes = drawn()[1].clone()
+    for part, name in enumerate(("cutout", "vignette", "hair")):
+        planted = fakes[80 * part : 80 * (part + 1)]
+        planted[:], _ = apply_surely(transform(name), name, planted.clone(), 5)
+    found = check(
+        fakes,
+        ["cutout", "vignette", "hair"],
+        used=frozenset({"cutout", "vignette", "hue"}),
+        spec="hue,cutout,vignette",
+    )
+    assert {name: finding.verdict for name, finding in found.items()} == dict.fromkeys(found, "leak")
+    assert '--augs "hue,cutout,vignette,cutout=off,vignette=off"' in found["cutout"].advice
+    assert found["vignette"].advice == found["cutout"].advice
+    assert "Training did not use it" in found["hair"].advice
+
+
+@pytest.mark.slow
 def test_soft_images_are_accused_of_nothing_and_the_same_seed_says_the_same():
     """A sharp low-pass is none of the distortions that the detector knows."""
     spectrum = torch.fft.rfft2(drawn()[1].float())

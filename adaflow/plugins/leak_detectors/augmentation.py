@@ -222,17 +222,17 @@ class _Audit:
         )
 
     def _advice(self, name: str) -> str:
-        suspected = {
-            name,
-            *(self.search.looks_like(name) if self.leaks.get(name, 0) >= len(self.search.answers) else ()),
-        }
-        used = [one for one in self.context.transforms if one in suspected & self.context.used]
-        if not used:
+        if not self._used_of(name):
             return "Training did not use it: look for it in the data, or doubt this finding."
-        spec = (
-            "none" if self.context.used == set(used) else ",".join([self.context.spec, *(f"{one}=off" for one in used)])
-        )
+        out = {one for leak in self.leaks for one in self._used_of(leak)}  # one command against all leaks
+        off = [f"{one}=off" for one in self.context.transforms if one in out]
+        spec = "none" if out == self.context.used else ",".join([self.context.spec, *off])
         return f'Train with --augs "{spec}", or with a lower p (--p-max of a controller, --p of a fixed p).'
+
+    def _used_of(self, name: str) -> set[str]:
+        """What training used of the transforms that a leak may be of: itself, or where it stands for several, all."""
+        several = self.search.looks_like(name) if self.leaks.get(name, 0) >= len(self.search.answers) else []
+        return {name, *several} & self.context.used
 
 
 def _some_reals(context: LeakContext) -> Tensor:
