@@ -5,7 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from adaflow.core.leaks.search import DISTINCT, FAIR_AREA, PLAIN_AREA, Look, Search, Transformed
+from adaflow.core.leaks.search import (
+    CERTAIN_AREA,
+    DISTINCT,
+    FAIR_AREA,
+    PLAIN_AREA,
+    SURE_AREA,
+    Look,
+    Search,
+    Transformed,
+)
 from adaflow.core.leaks.strangeness import UNUSUAL
 from tests.drawn_traces import half_up, images, seen, softened, transformed
 
@@ -167,11 +176,14 @@ def test_the_interval_of_what_looks_like_a_leak_reaches_as_far_as_their_sum(alik
     assert alike.reach(look, x, after, other, {}) == (0, look.interval(answer)[1])
 
 
-def test_an_artefact_that_looks_like_a_transform_is_no_leak(search):
+def test_an_artefact_that_looks_like_a_transform_is_a_leak_only_of_one_that_is_told_almost_surely(search, monkeypatch):
     """All images are moved the way of "up", but not as far: what the transform adds is missing among them."""
     moved = images(800, 12)
-    moved[:, 0] += 2.0
-    x, after = search.see(moved), transformed(search, up=2.0)
+    moved[:, 0] += 2.5
+    x, after = search.see(moved), transformed(search, up=2.5)
     look = search.look(x, after, times=40)
-    assert look.raw.bounds()[1][1] > 0.1
-    assert not search.leak(look, x, after["up"], "up", 1)
+    assert look.alarms()[:, 1].tolist() == [True, False]
+    assert search.bounds(x, after["up"], "up")[0] < 0.1 < look.raw.bounds()[0][1]
+    for area, leak in ((SURE_AREA, False), (CERTAIN_AREA, True)):
+        monkeypatch.setitem(search.area, "up", area)
+        assert search.leak(look, x, after["up"], "up", 1) == leak
